@@ -1,0 +1,392 @@
+//! `mvccpb.KeyValue` and `mvccpb.Event` as the bytes they are on the wire.
+//!
+//! A stored key-value pair is written to the disk, hashed and sent to clients in one and the same form, so it is encoded once,
+//! when it is made, and never decoded on its way out. The encoding is canonical: fields ascending, zero values left out. That is
+//! the form over which etcd's HashKV is defined.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use prost::{
+    DecodeError, Message,
+    encoding::{self, DecodeContext, WireType},
+};
+
+const KEY: u32 = 1;
+const CREATE_REVISION: u32 = 2;
+const MOD_REVISION: u32 = 3;
+const VERSION: u32 = 4;
+const VALUE: u32 = 5;
+const LEASE: u32 = 6;
+
+const EVENT_TYPE: u32 = 1;
+const EVENT_KV: u32 = 2;
+const EVENT_PREV_KV: u32 = 3;
+
+/// A key-value pair in its protobuf encoding (`mvccpb.KeyValue`). Cloning shares the bytes.
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+pub struct KeyValue {
+    raw: Bytes,
+}
+
+/// The fields of a [`KeyValue`]; `key` and `value` share its bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct KeyValueView {
+    /// The key.
+    pub key: Bytes,
+    /// Revision of the write that created the present generation.
+    pub create_revision: i64,
+    /// Revision of the last write.
+    pub mod_revision: i64,
+    /// Number of writes in the present generation.
+    pub version: i64,
+    /// The value.
+    pub value: Bytes,
+    /// Attached lease, or 0.
+    pub lease: i64,
+}
+
+impl KeyValueView {
+    /// Encodes the fields canonically.
+    pub fn encode(&self) -> KeyValue {
+        let numbers = [
+            (CREATE_REVISION, self.create_revision),
+            (MOD_REVISION, self.mod_revision),
+            (VERSION, self.version),
+        ];
+        // One byte of tag and at most ten of varint for each number, one and ten for the head of each of the two byte strings.
+        let mut raw = BytesMut::with_capacity(self.key.len() + self.value.len() + 66);
+        put_bytes(KEY, &self.key, &mut raw);
+        for (tag, number) in numbers {
+            put_number(tag, number, &mut raw);
+        }
+        put_bytes(VALUE, &self.value, &mut raw);
+        put_number(LEASE, self.lease, &mut raw);
+        KeyValue { raw: raw.freeze() }
+    }
+}
+
+impl KeyValue {
+    /// Takes bytes that are known to be an encoded `KeyValue`, such as a record that the store wrote.
+    pub fn from_encoded(raw: Bytes) -> Self {
+        Self { raw }
+    }
+
+    /// A tombstone's value: only the key.
+    pub fn tombstone(key: Bytes) -> Self {
+        KeyValueView {
+            key,
+            ..KeyValueView::default()
+        }
+        .encode()
+    }
+
+    /// The encoded form.
+    pub fn as_encoded(&self) -> &Bytes {
+        &self.raw
+    }
+
+    /// Decodes all fields. Bytes that are no `KeyValue` give the fields before the damage.
+    pub fn view(&self) -> KeyValueView {
+        let mut view = KeyValueView::default();
+        let mut rest = self.raw.clone();
+        while rest.has_remaining() {
+            if view.merge_next(&mut rest).is_err() {
+                break;
+            }
+        }
+        view
+    }
+
+    /// The key.
+    pub fn key(&self) -> Bytes {
+        self.view().key
+    }
+
+    /// The value.
+    pub fn value(&self) -> Bytes {
+        self.view().value
+    }
+}
+
+impl KeyValueView {
+    fn merge_next(&mut self, rest: &mut Bytes) -> Result<(), DecodeError> {
+        let (tag, wire_type) = encoding::decode_key(rest)?;
+        self.merge_field(tag, wire_type, rest, DecodeContext::default())
+    }
+
+    fn merge_field(
+        &mut self,
+        tag: u32,
+        wire_type: WireType,
+        buf: &mut impl Buf,
+        ctx: DecodeContext,
+    ) -> Result<(), DecodeError> {
+        match tag {
+            KEY => encoding::bytes::merge(wire_type, &mut self.key, buf, ctx),
+            CREATE_REVISION => {
+                encoding::int64::merge(wire_type, &mut self.create_revision, buf, ctx)
+            }
+            MOD_REVISION => encoding::int64::merge(wire_type, &mut self.mod_revision, buf, ctx),
+            VERSION => encoding::int64::merge(wire_type, &mut self.version, buf, ctx),
+            VALUE => encoding::bytes::merge(wire_type, &mut self.value, buf, ctx),
+            LEASE => encoding::int64::merge(wire_type, &mut self.lease, buf, ctx),
+            _ => encoding::skip_field(wire_type, tag, buf, ctx),
+        }
+    }
+}
+
+impl std::fmt::Debug for KeyValue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.view().fmt(f)
+    }
+}
+
+impl Message for KeyValue {
+    fn encode_raw(&self, buf: &mut impl BufMut) {
+        buf.put_slice(&self.raw);
+    }
+
+    fn merge_field(
+        &mut self,
+        tag: u32,
+        wire_type: WireType,
+        buf: &mut impl Buf,
+        ctx: DecodeContext,
+    ) -> Result<(), DecodeError> {
+        let mut view = self.view();
+        view.merge_field(tag, wire_type, buf, ctx)?;
+        *self = view.encode();
+        Ok(())
+    }
+
+    fn encoded_len(&self) -> usize {
+        self.raw.len()
+    }
+
+    fn clear(&mut self) {
+        self.raw.clear();
+    }
+}
+
+/// What happened to a key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum EventType {
+    /// The key was written.
+    #[default]
+    Put,
+    /// The key was deleted.
+    Delete,
+}
+
+/// A change of one key in its protobuf encoding (`mvccpb.Event`). Cloning shares the bytes: one event serves all its watchers.
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+pub struct Event {
+    raw: Bytes,
+}
+
+impl Event {
+    /// Encodes an event. For a deletion `kv` holds only key and mod_revision.
+    pub fn new(kind: EventType, kv: &KeyValue, prev_kv: Option<&KeyValue>) -> Self {
+        let size = kv.raw.len() + prev_kv.map_or(0, |kv| kv.raw.len() + 11) + 13;
+        let mut raw = BytesMut::with_capacity(size);
+        put_number(EVENT_TYPE, i64::from(kind == EventType::Delete), &mut raw);
+        put_message(EVENT_KV, &kv.raw, &mut raw);
+        if let Some(prev_kv) = prev_kv {
+            put_message(EVENT_PREV_KV, &prev_kv.raw, &mut raw);
+        }
+        Self { raw: raw.freeze() }
+    }
+
+    /// The kind of change.
+    pub fn kind(&self) -> EventType {
+        self.parts().0
+    }
+
+    /// The pair after the change; of a deletion, its key and mod_revision.
+    pub fn kv(&self) -> Option<KeyValue> {
+        self.parts().1
+    }
+
+    /// The pair before the change, if the watch asked for it and it is not compacted.
+    pub fn prev_kv(&self) -> Option<KeyValue> {
+        self.parts().2
+    }
+
+    fn parts(&self) -> (EventType, Option<KeyValue>, Option<KeyValue>) {
+        let mut parts = EventParts::default();
+        let mut rest = self.raw.clone();
+        while rest.has_remaining() {
+            let merged = encoding::decode_key(&mut rest).and_then(|(tag, wire_type)| {
+                parts.merge_field(tag, wire_type, &mut rest, DecodeContext::default())
+            });
+            if merged.is_err() {
+                break;
+            }
+        }
+        let kind = if parts.kind == 1 {
+            EventType::Delete
+        } else {
+            EventType::Put
+        };
+        (kind, parts.kv, parts.prev_kv)
+    }
+}
+
+#[derive(Default)]
+struct EventParts {
+    kind: i32,
+    kv: Option<KeyValue>,
+    prev_kv: Option<KeyValue>,
+}
+
+impl EventParts {
+    fn merge_field(
+        &mut self,
+        tag: u32,
+        wire_type: WireType,
+        buf: &mut impl Buf,
+        ctx: DecodeContext,
+    ) -> Result<(), DecodeError> {
+        match tag {
+            EVENT_TYPE => encoding::int32::merge(wire_type, &mut self.kind, buf, ctx),
+            EVENT_KV => {
+                let kv = self.kv.get_or_insert_default();
+                encoding::message::merge(wire_type, kv, buf, ctx)
+            }
+            EVENT_PREV_KV => {
+                let kv = self.prev_kv.get_or_insert_default();
+                encoding::message::merge(wire_type, kv, buf, ctx)
+            }
+            _ => encoding::skip_field(wire_type, tag, buf, ctx),
+        }
+    }
+
+    fn encode(&self) -> Event {
+        let mut raw = BytesMut::new();
+        put_number(EVENT_TYPE, i64::from(self.kind), &mut raw);
+        for (tag, kv) in [(EVENT_KV, &self.kv), (EVENT_PREV_KV, &self.prev_kv)] {
+            if let Some(kv) = kv {
+                put_message(tag, &kv.raw, &mut raw);
+            }
+        }
+        Event { raw: raw.freeze() }
+    }
+}
+
+impl std::fmt::Debug for Event {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (kind, kv, prev_kv) = self.parts();
+        f.debug_struct("Event")
+            .field("kind", &kind)
+            .field("kv", &kv)
+            .field("prev_kv", &prev_kv)
+            .finish()
+    }
+}
+
+impl Message for Event {
+    fn encode_raw(&self, buf: &mut impl BufMut) {
+        buf.put_slice(&self.raw);
+    }
+
+    fn merge_field(
+        &mut self,
+        tag: u32,
+        wire_type: WireType,
+        buf: &mut impl Buf,
+        ctx: DecodeContext,
+    ) -> Result<(), DecodeError> {
+        let (kind, kv, prev_kv) = self.parts();
+        let mut parts = EventParts {
+            kind: i32::from(kind == EventType::Delete),
+            kv,
+            prev_kv,
+        };
+        parts.merge_field(tag, wire_type, buf, ctx)?;
+        *self = parts.encode();
+        Ok(())
+    }
+
+    fn encoded_len(&self) -> usize {
+        self.raw.len()
+    }
+
+    fn clear(&mut self) {
+        self.raw.clear();
+    }
+}
+
+fn put_number(tag: u32, number: i64, buf: &mut BytesMut) {
+    if number != 0 {
+        encoding::int64::encode(tag, &number, buf);
+    }
+}
+
+fn put_bytes(tag: u32, bytes: &Bytes, buf: &mut BytesMut) {
+    if !bytes.is_empty() {
+        put_message(tag, bytes, buf);
+    }
+}
+
+fn put_message(tag: u32, encoded: &Bytes, buf: &mut BytesMut) {
+    encoding::encode_key(tag, WireType::LengthDelimited, buf);
+    encoding::encode_varint(encoded.len() as u64, buf);
+    buf.put_slice(encoded);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> KeyValueView {
+        KeyValueView {
+            key: Bytes::from_static(b"k"),
+            create_revision: 2,
+            mod_revision: 300,
+            version: 2,
+            value: Bytes::from_static(b"v"),
+            lease: -1,
+        }
+    }
+
+    #[test]
+    fn key_value_round_trip() {
+        let kv = sample().encode();
+        assert_eq!(kv.view(), sample());
+        assert_eq!(KeyValue::decode(kv.as_encoded().clone()).unwrap(), kv);
+        assert_eq!(&kv.encode_to_vec()[..], &kv.as_encoded()[..]);
+    }
+
+    #[test]
+    fn tombstone_is_only_the_key() {
+        assert_eq!(
+            &KeyValue::tombstone(Bytes::from_static(b"foo")).as_encoded()[..],
+            b"\x0a\x03foo"
+        );
+    }
+
+    #[test]
+    fn event_round_trip() {
+        let (kv, prev_kv) = (
+            sample().encode(),
+            KeyValue::tombstone(Bytes::from_static(b"k")),
+        );
+        for kind in [EventType::Put, EventType::Delete] {
+            let event = Event::new(kind, &kv, Some(&prev_kv));
+            let decoded = Event::decode(&event.encode_to_vec()[..]).unwrap();
+            assert_eq!(decoded, event);
+            assert_eq!(
+                (decoded.kind(), decoded.kv(), decoded.prev_kv()),
+                (kind, Some(kv.clone()), Some(prev_kv.clone()))
+            );
+        }
+    }
+
+    #[test]
+    fn damaged_bytes_do_not_panic() {
+        for end in 0..40 {
+            let raw = sample().encode().as_encoded().clone();
+            KeyValue::from_encoded(raw.slice(..end.min(raw.len()))).view();
+            assert!(KeyValue::decode(&[0x0a, 0xff, 0xff][..]).is_err());
+        }
+    }
+}
