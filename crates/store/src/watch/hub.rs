@@ -1,0 +1,268 @@
+//! Where events meet watchers.
+//!
+//! The hub knows the synced watchers of all streams: by key those that watch one key, in a tree of intervals the others. A batch of
+//! events finds exactly those that want it; what nobody watches costs a look-up. A watcher whose stream has no room is struck off
+//! and told where to go on; it reads history until it can join again.
+//!
+//! It also keeps recent batches, so that those who lag a little need not read the engine.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use catena_api::EventType;
+
+use super::{event::Batch, inbox::Inbox, ranges::Ranges};
+use crate::mvcc::{End, Interval};
+
+/// Revisions that a watcher may still lack when it joins; they are handed to it under the hub's lock, so they are few.
+const JOIN_REVISIONS_MAX: usize = 32;
+
+/// Types of event that a watcher does not want.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Filters {
+    pub(super) no_put: bool,
+    pub(super) no_delete: bool,
+}
+
+/// A synced watcher, as the hub sees it.
+#[derive(Debug)]
+pub(super) struct Interest {
+    /// Unique over all streams and for ever.
+    pub(super) id: u64,
+    pub(super) interval: Interval,
+    /// Events of earlier revisions are not wanted.
+    from: i64,
+    filters: Filters,
+    inbox: Arc<Inbox>,
+    lagging: AtomicBool,
+}
+
+/// The synced watchers and the recent events.
+pub(crate) struct Hub {
+    /// Revision of the newest published state.
+    revision: i64,
+    next_id: u64,
+    keys: HashMap<Bytes, Vec<Arc<Interest>>>,
+    ranges: Ranges,
+    recent: Recent,
+}
+
+/// Batches that are still in memory.
+struct Recent {
+    batches: VecDeque<Arc<Batch>>,
+    bytes: usize,
+    bytes_max: usize,
+    /// Every event from this revision on is in `batches`.
+    first: i64,
+}
+
+impl Filters {
+    pub(super) fn pass(self, kind: EventType) -> bool {
+        match kind {
+            EventType::Put => !self.no_put,
+            EventType::Delete => !self.no_delete,
+        }
+    }
+}
+
+impl Interest {
+    pub(super) fn new(
+        id: u64,
+        interval: Interval,
+        from: i64,
+        filters: Filters,
+        inbox: Arc<Inbox>,
+    ) -> Self {
+        Self {
+            id,
+            interval,
+            from,
+            filters,
+            inbox,
+            lagging: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether the hub has struck it off.
+    pub(super) fn is_lagging(&self) -> bool {
+        self.lagging.load(Ordering::Relaxed)
+    }
+
+    /// Strikes it off: what it got so far ends before `next`.
+    fn lag(&self, next: i64) {
+        self.lagging.store(true, Ordering::Relaxed);
+        self.inbox.push_lagging(self.id, next.max(self.from));
+    }
+
+    fn wants(&self, batch: &Batch, place: usize) -> bool {
+        batch.revision >= self.from && self.filters.pass(batch.events[place].kind())
+    }
+
+    /// Places of the wanted events.
+    fn pick(&self, batch: &Batch) -> Vec<u32> {
+        let wanted = |place: &usize| {
+            self.wants(batch, *place) && self.interval.contains(batch.events[*place].key())
+        };
+        (0..batch.events.len())
+            .filter(wanted)
+            .map(|place| place as u32)
+            .collect()
+    }
+}
+
+impl Hub {
+    pub(crate) fn new(revision: i64, history_bytes: usize) -> Self {
+        Self {
+            revision,
+            next_id: 0,
+            keys: HashMap::new(),
+            ranges: Ranges::default(),
+            recent: Recent::new(revision, history_bytes),
+        }
+    }
+
+    pub(super) fn revision(&self) -> i64 {
+        self.revision
+    }
+
+    /// A fresh id for a watcher.
+    pub(super) fn new_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    /// Hands new events to those who want them.
+    pub(crate) fn publish(&mut self, batches: Vec<Arc<Batch>>, revision: i64) {
+        for batch in batches {
+            if !self.keys.is_empty() || !self.ranges.is_empty() {
+                self.deliver(&batch);
+            }
+            self.recent.push(batch);
+        }
+        self.revision = revision;
+    }
+
+    fn deliver(&mut self, batch: &Arc<Batch>) {
+        let mut wanted: BTreeMap<u64, (Arc<Interest>, Vec<u32>)> = BTreeMap::new();
+        for (place, event) in batch.events.iter().enumerate() {
+            let mut visit = |interest: &Arc<Interest>| {
+                if interest.wants(batch, place) {
+                    let entry = wanted.entry(interest.id);
+                    let (_, picked) = entry.or_insert_with(|| (interest.clone(), Vec::new()));
+                    picked.push(place as u32);
+                }
+            };
+            if let Some(interests) = self.keys.get(event.key()) {
+                interests.iter().for_each(&mut visit);
+            }
+            self.ranges.containing(event.key(), &mut visit);
+        }
+        for (interest, picked) in wanted.into_values() {
+            if !interest.inbox.push_events(interest.id, batch, picked) {
+                self.remove(&interest);
+                interest.lag(batch.revision);
+            }
+        }
+    }
+
+    /// Adds a watcher that has everything before `interest.from`, if it lacks nothing or only a little, which it gets here. False if
+    /// it lacks more and has to read on.
+    pub(super) fn join(&mut self, interest: &Arc<Interest>) -> bool {
+        if interest.from <= self.revision {
+            let missing = match self.recent(interest.from, JOIN_REVISIONS_MAX) {
+                Some((missing, last)) if last == self.revision => missing,
+                _ => return false,
+            };
+            for batch in missing {
+                let picked = interest.pick(&batch);
+                let accepted =
+                    picked.is_empty() || interest.inbox.push_events(interest.id, &batch, picked);
+                if !accepted {
+                    interest.lag(batch.revision);
+                    return true;
+                }
+            }
+        }
+        match interest.interval.end {
+            End::Single => {
+                let key = interest.interval.start.clone();
+                self.keys.entry(key).or_default().push(interest.clone());
+            }
+            End::Before(_) | End::Open => self.ranges.insert(interest.clone()),
+        }
+        true
+    }
+
+    /// Takes a watcher out.
+    pub(super) fn remove(&mut self, interest: &Interest) {
+        match interest.interval.end {
+            End::Single => {
+                if let Some(interests) = self.keys.get_mut(&interest.interval.start) {
+                    interests.retain(|other| other.id != interest.id);
+                    if interests.is_empty() {
+                        self.keys.remove(&interest.interval.start);
+                    }
+                }
+            }
+            End::Before(_) | End::Open => self.ranges.remove(interest),
+        }
+    }
+
+    /// Recent batches from a revision on, at most `max` of them, and the revision up to which they are complete; `None` if memory
+    /// does not reach back so far.
+    pub(super) fn recent(&self, from: i64, max: usize) -> Option<(Vec<Arc<Batch>>, i64)> {
+        self.recent.from(from, max, self.revision)
+    }
+
+    /// Goes on from another state: every watcher has to read history, from the revision after the last one that it got.
+    pub(crate) fn reset(&mut self, revision: i64) {
+        let by_key = std::mem::take(&mut self.keys).into_values().flatten();
+        for interest in by_key.chain(self.ranges.drain()) {
+            interest.lag(self.revision + 1);
+        }
+        self.revision = revision;
+        self.recent = Recent::new(revision, self.recent.bytes_max);
+    }
+}
+
+impl Recent {
+    fn new(revision: i64, bytes_max: usize) -> Self {
+        Self {
+            batches: VecDeque::new(),
+            bytes: 0,
+            bytes_max,
+            first: revision + 1,
+        }
+    }
+
+    fn push(&mut self, batch: Arc<Batch>) {
+        self.bytes += batch.bytes;
+        self.batches.push_back(batch);
+        while self.bytes > self.bytes_max {
+            let Some(oldest) = self.batches.pop_front() else {
+                break;
+            };
+            self.bytes -= oldest.bytes;
+            self.first = oldest.revision + 1;
+        }
+    }
+
+    fn from(&self, from: i64, max: usize, revision: i64) -> Option<(Vec<Arc<Batch>>, i64)> {
+        if from < self.first {
+            return None;
+        }
+        let start = self.batches.partition_point(|batch| batch.revision < from);
+        let batches: Vec<_> = self.batches.iter().skip(start).take(max).cloned().collect();
+        let last = match batches.last() {
+            Some(batch) if start + batches.len() < self.batches.len() => batch.revision,
+            _ => revision,
+        };
+        Some((batches, last))
+    }
+}
