@@ -1,0 +1,250 @@
+//! The log, bound to [`catena_wal`].
+//!
+//! All that openraft writes goes into one ordered stream of records, so an entry is never durable without the vote and the
+//! truncation before it. What openraft awaits inline is a vote, which is synced before it counts; an append returns as soon as the
+//! entries can be read and calls back when they are durable.
+
+use std::{
+    fmt::Debug,
+    io,
+    ops::{Bound, RangeBounds},
+};
+
+use bytes::Bytes;
+use catena_runtime::Runtime;
+use catena_wal::{Error, Record, Wal};
+use futures_util::{Stream, stream};
+use openraft::{
+    LogState, RaftLogReader, entry::RaftEntry, storage::IOFlushed, storage::RaftLogStorage,
+};
+use tokio::sync::oneshot;
+
+use crate::{
+    blocking::blocking,
+    types::{Entry, LogId, Types, Vote},
+    wire::{self, decode_entry, encode_entry},
+};
+
+/// Bytes of entries that one request to a follower carries, as etcd's `maxSizePerMsg`; a larger entry goes alone.
+const REQUEST_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of entries that are read ahead for apply: a follower that catches up reads its whole log through this window.
+const APPLY_BYTES_MAX: usize = 1 << 20;
+
+/// The log of a member; all handles see the same.
+#[derive(Clone)]
+pub(crate) struct Log {
+    runtime: Runtime,
+    wal: Wal,
+}
+
+impl Log {
+    pub(crate) fn new(runtime: Runtime, wal: Wal) -> Self {
+        Self { runtime, wal }
+    }
+
+    /// Reads entries of `[from, to)`, at least one and about `bytes_max`; none if the first one is not there.
+    async fn read(&self, from: u64, to: u64, bytes_max: usize) -> io::Result<Vec<Entry>> {
+        if from >= to {
+            return Ok(Vec::new());
+        }
+        let records = if self.wal.is_cached(from) {
+            self.wal.read(from, to, bytes_max)
+        } else {
+            let wal = self.wal.clone();
+            blocking(&self.runtime, "read log", move || {
+                wal.read(from, to, bytes_max)
+            })
+            .await
+        };
+        records
+            .map_err(failed)?
+            .into_iter()
+            .map(|(index, data)| Ok(decode_entry(index, data)?))
+            .collect()
+    }
+
+    async fn append_records(
+        &self,
+        records: Vec<Record>,
+        done: impl FnOnce(Result<(), Error>) + Send + 'static,
+    ) -> io::Result<()> {
+        self.wal.append(records, done).await.map_err(failed)
+    }
+
+    /// Appends records that nobody waits for: a failure reaches every later append.
+    async fn append_unawaited(&self, record: Record) -> io::Result<()> {
+        self.append_records(vec![record], |_sticky| {}).await
+    }
+
+    fn purged(&self) -> io::Result<Option<LogId>> {
+        match self.wal.purged() {
+            Some((_, mark)) => Ok(Some(wire::decode(&mark)?)),
+            None => Ok(None),
+        }
+    }
+}
+
+fn failed(error: Error) -> io::Error {
+    io::Error::other(error)
+}
+
+/// The range as `[from, to)`, cut to what the log holds.
+fn bounds(range: &impl RangeBounds<u64>, last: Option<u64>) -> (u64, u64) {
+    let from = match range.start_bound() {
+        Bound::Included(&from) => from,
+        Bound::Excluded(&before) => before.saturating_add(1),
+        Bound::Unbounded => 0,
+    };
+    let to = match range.end_bound() {
+        Bound::Included(&last) => last.saturating_add(1),
+        Bound::Excluded(&to) => to,
+        Bound::Unbounded => u64::MAX,
+    };
+    (from, to.min(last.map_or(0, |last| last.saturating_add(1))))
+}
+
+impl<C: Types> RaftLogReader<C> for Log {
+    async fn try_get_log_entries<R: RangeBounds<u64> + Clone + Debug + Send>(
+        &mut self,
+        range: R,
+    ) -> io::Result<Vec<Entry>> {
+        let (first, last) = self.wal.bounds();
+        let (from, to) = bounds(&range, last);
+        let mut from = from.max(first.unwrap_or(from));
+        let mut entries = Vec::new();
+        while from < to {
+            let chunk = self.read(from, to, usize::MAX).await?;
+            if chunk.is_empty() {
+                break;
+            }
+            from += chunk.len() as u64;
+            entries.extend(chunk);
+        }
+        Ok(entries)
+    }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
+        self.read(start, end, REQUEST_BYTES_MAX).await
+    }
+
+    async fn entries_stream<R: RangeBounds<u64> + Clone + Debug + Send>(
+        &mut self,
+        range: R,
+    ) -> impl Stream<Item = io::Result<Entry>> + Send {
+        let (_, last) = self.wal.bounds();
+        let (from, to) = bounds(&range, last);
+        let log = self.clone();
+        let ahead = Vec::new().into_iter();
+        stream::try_unfold(
+            (log, from, ahead),
+            move |(log, from, mut ahead)| async move {
+                let entry: Entry = match ahead.next() {
+                    Some(entry) => entry,
+                    None if from >= to => return Ok(None),
+                    None => {
+                        ahead = log.read(from, to, APPLY_BYTES_MAX).await?.into_iter();
+                        ahead.next().ok_or_else(|| {
+                            io::Error::new(
+                                io::ErrorKind::InvalidData,
+                                format!("entry {from} is missing in the log"),
+                            )
+                        })?
+                    }
+                };
+                Ok(Some((entry, (log, from + 1, ahead))))
+            },
+        )
+    }
+
+    async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
+        match self.wal.vote() {
+            Some(vote) => Ok(Some(wire::decode(&vote)?)),
+            None => Ok(None),
+        }
+    }
+}
+
+impl<C: Types> RaftLogStorage<C> for Log {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> io::Result<LogState<C>> {
+        let purged = self.purged()?;
+        let last = match self.wal.bounds().1 {
+            Some(last) => self
+                .read(last, last + 1, 0)
+                .await?
+                .first()
+                .map(RaftEntry::log_id),
+            None => None,
+        };
+        Ok(LogState {
+            last_purged_log_id: purged,
+            last_log_id: last.or(purged),
+        })
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
+        let (done, synced) = oneshot::channel();
+        let record = Record::Vote(wire::encode(vote));
+        self.append_records(vec![record], |result| {
+            // The receiver is gone only if openraft dropped this future, as at shutdown.
+            let _shutting_down = done.send(result);
+        })
+        .await?;
+        match synced.await {
+            Ok(result) => result.map_err(failed),
+            Err(_) => Err(failed(Error::Closed)),
+        }
+    }
+
+    async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
+        let mark = match committed {
+            Some(committed) => wire::encode(&committed),
+            None => Bytes::new(),
+        };
+        self.append_unawaited(Record::Commit(mark)).await
+    }
+
+    async fn read_committed(&mut self) -> io::Result<Option<LogId>> {
+        match self.wal.commit() {
+            Some(mark) if !mark.is_empty() => Ok(Some(wire::decode(&mark)?)),
+            _ => Ok(None),
+        }
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<C>) -> io::Result<()>
+    where
+        I: IntoIterator<Item = Entry> + Send,
+        I::IntoIter: Send,
+    {
+        let records = entries
+            .into_iter()
+            .map(|entry| Record::Entry {
+                index: entry.log_id.index,
+                data: encode_entry(&entry),
+            })
+            .collect();
+        self.append_records(records, |result| {
+            callback.io_completed(result.map_err(failed))
+        })
+        .await
+    }
+
+    async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
+        let keep_to = last.map(|last| last.index);
+        self.append_unawaited(Record::Truncate { keep_to }).await
+    }
+
+    async fn purge(&mut self, upto: LogId) -> io::Result<()> {
+        self.append_unawaited(Record::Purge {
+            upto: upto.index,
+            mark: wire::encode(&upto),
+        })
+        .await
+    }
+}

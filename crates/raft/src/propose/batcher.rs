@@ -1,0 +1,323 @@
+//! The task that owns the queue.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use catena_runtime::{BoxFuture, NetError};
+use catena_store::Outcome;
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{PROPOSALS_MAX, Proposal, Queue, overdue};
+use crate::{
+    Leadership, ProposeError, batch,
+    consensus::Written,
+    method,
+    shared::{Leader, Shared},
+    types::Commands,
+    wire::{self, ProposeAnswer},
+};
+
+/// Batches on their way at a time: one is written while the next one is gathered.
+const WINDOW: usize = 2;
+
+/// Proposals in a batch: CPU per proposal falls up to here and not beyond.
+const BATCH_PROPOSALS_MAX: usize = 512;
+
+/// Bytes in a batch, unless one command is larger.
+const BATCH_BYTES_MAX: usize = 256 << 10;
+
+/// Pause before a batch that was refused is sent again: a new leader is refused for a round trip, one that has lost its quorum for
+/// longer.
+const RETRY_PAUSE: Duration = Duration::from_millis(10);
+
+/// What a batch came to.
+enum Attempted {
+    /// Everybody was answered.
+    Answered,
+    /// Certainly not appended.
+    Again(Vec<Proposal>),
+    /// It may be applied yet.
+    Unknown(Stray),
+}
+
+/// A batch whose fate is unknown.
+struct Stray {
+    ticket: batch::Ticket,
+    outcomes: oneshot::Receiver<Vec<Outcome>>,
+    proposals: Vec<Proposal>,
+    /// The leader lost sight of it in this term or a later one: when an entry of a higher term is applied, it is lost.
+    discarded: Option<u64>,
+}
+
+struct Batcher {
+    shared: Arc<Shared>,
+    queue: mpsc::Receiver<Proposal>,
+    leadership: watch::Receiver<Leadership>,
+    /// By age.
+    waiting: VecDeque<Proposal>,
+    on_their_way: FuturesUnordered<BoxFuture<'static, Attempted>>,
+    strays: FuturesUnordered<BoxFuture<'static, ()>>,
+    /// Nothing is sent before.
+    pause_until: Option<Duration>,
+}
+
+/// Runs until the queue is closed.
+pub(crate) async fn run(shared: Arc<Shared>, queue: Queue) {
+    let batcher = Batcher {
+        leadership: shared.leadership.clone(),
+        queue: queue.proposals,
+        shared,
+        waiting: VecDeque::new(),
+        on_their_way: FuturesUnordered::new(),
+        strays: FuturesUnordered::new(),
+        pause_until: None,
+    };
+    batcher.run().await;
+}
+
+impl Batcher {
+    async fn run(mut self) {
+        let mut arrived = Vec::with_capacity(BATCH_PROPOSALS_MAX);
+        loop {
+            self.send_batches();
+            let wake = self.wake();
+            tokio::select! {
+                biased;
+                Some(attempted) = self.on_their_way.next() => self.attempted(attempted),
+                Some(()) = self.strays.next() => {}
+                count = self.queue.recv_many(&mut arrived, BATCH_PROPOSALS_MAX),
+                    if self.waiting.len() < PROPOSALS_MAX =>
+                {
+                    if count == 0 {
+                        return;
+                    }
+                    self.waiting.extend(arrived.drain(..));
+                }
+                changed = self.leadership.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    self.pause_until = None;
+                }
+                () = wake => self.expire(),
+            }
+        }
+    }
+
+    /// Sends what waits, if there is somebody to send it to.
+    fn send_batches(&mut self) {
+        while !self.waiting.is_empty() && self.on_their_way.len() < WINDOW {
+            let leader = self.shared.leader();
+            if leader == Leader::Nowhere || self.is_paused() {
+                return;
+            }
+            let proposals = self.take_batch();
+            let attempt = attempt(self.shared.clone(), proposals, leader);
+            self.on_their_way.push(Box::pin(attempt));
+        }
+    }
+
+    fn is_paused(&self) -> bool {
+        let handing_over = &self.shared.handing_over;
+        handing_over.load(std::sync::atomic::Ordering::Relaxed)
+            || self
+                .pause_until
+                .is_some_and(|until| self.shared.now() < until)
+    }
+
+    fn take_batch(&mut self) -> Vec<Proposal> {
+        let mut bytes = 0;
+        let fits = self.waiting.iter().take(BATCH_PROPOSALS_MAX);
+        let count = fits
+            .take_while(|proposal| {
+                let first = bytes == 0;
+                bytes += proposal.command.len();
+                first || bytes <= BATCH_BYTES_MAX
+            })
+            .count();
+        self.waiting.drain(..count).collect()
+    }
+
+    /// Completes when something that waits is overdue or may be sent again.
+    fn wake(&self) -> BoxFuture<'static, ()> {
+        let Some(oldest) = self.waiting.front() else {
+            return Box::pin(std::future::pending());
+        };
+        let at = match self.on_their_way.len() < WINDOW && self.is_paused() {
+            true => oldest.deadline.min(self.shared.now() + RETRY_PAUSE),
+            false => oldest.deadline,
+        };
+        let left = at.saturating_sub(self.shared.now());
+        self.shared.runtime.clock.sleep(left)
+    }
+
+    /// Answers what waited too long.
+    fn expire(&mut self) {
+        let now = self.shared.now();
+        while self
+            .waiting
+            .front()
+            .is_some_and(|proposal| proposal.deadline <= now)
+        {
+            if let Some(proposal) = self.waiting.pop_front() {
+                let error = overdue::unsent(&self.shared, &proposal);
+                proposal.answer(Err(error));
+            }
+        }
+    }
+
+    fn attempted(&mut self, attempted: Attempted) {
+        match attempted {
+            Attempted::Answered => {}
+            Attempted::Again(proposals) => {
+                self.pause_until = Some(self.shared.now() + RETRY_PAUSE);
+                for proposal in proposals.into_iter().rev() {
+                    self.waiting.push_front(proposal);
+                }
+                self.expire();
+            }
+            Attempted::Unknown(stray) => {
+                self.strays.push(Box::pin(wait(self.shared.clone(), stray)));
+            }
+        }
+    }
+}
+
+fn answer_all(proposals: Vec<Proposal>, outcomes: Vec<Outcome>) {
+    for (proposal, outcome) in proposals.into_iter().zip(outcomes) {
+        proposal.answer(Ok(outcome));
+    }
+}
+
+/// Sends one batch.
+async fn attempt(shared: Arc<Shared>, proposals: Vec<Proposal>, leader: Leader) -> Attempted {
+    let (ticket, outcomes) = shared.machine.pending.register();
+    let commands = batch::encode(ticket, proposals.iter().map(|proposal| &proposal.command));
+    let stray = Stray {
+        ticket,
+        outcomes,
+        proposals,
+        discarded: None,
+    };
+    let left = overdue::left(&shared, &stray.proposals);
+    match leader {
+        Leader::Here => write(&shared, stray, commands, left).await,
+        Leader::There(id) => forward(&shared, stray, id, commands, left).await,
+        Leader::Nowhere => again(&shared, stray),
+    }
+}
+
+fn again(shared: &Shared, stray: Stray) -> Attempted {
+    shared.machine.pending.forget(stray.ticket);
+    Attempted::Again(stray.proposals)
+}
+
+async fn write(shared: &Shared, mut stray: Stray, commands: Commands, left: Duration) -> Attempted {
+    let write = shared.consensus.write(commands, None);
+    let clock = shared.runtime.clock.as_ref();
+    match crate::blocking::timeout(clock, left, write).await {
+        Some(Written::Applied) => match stray.outcomes.try_recv() {
+            Ok(outcomes) => {
+                answer_all(stray.proposals, outcomes);
+                Attempted::Answered
+            }
+            Err(_) => Attempted::Unknown(stray),
+        },
+        Some(Written::NotLeader(_) | Written::NotNow) => again(shared, stray),
+        Some(Written::Discarded { term }) => {
+            stray.discarded = Some(term);
+            Attempted::Unknown(stray)
+        }
+        Some(Written::Stopped) => {
+            for proposal in stray.proposals {
+                proposal.answer(Err(ProposeError::Stopped));
+            }
+            Attempted::Answered
+        }
+        None => Attempted::Unknown(stray),
+    }
+}
+
+async fn forward(
+    shared: &Shared,
+    mut stray: Stray,
+    leader: u64,
+    commands: Commands,
+    left: Duration,
+) -> Attempted {
+    let left_millis = u32::try_from(left.as_millis()).unwrap_or(u32::MAX);
+    let body = wire::propose(left_millis, &commands);
+    let call = shared.network.call(leader, method::PROPOSE, body, left);
+    let mut leadership = shared.leadership.clone();
+    let deposed = leadership.wait_for(|known| known.leader != Some(leader));
+    let answer: Result<Bytes, NetError> = tokio::select! {
+        biased;
+        // We may apply the entry before the leader's answer is here.
+        Ok(outcomes) = &mut stray.outcomes => {
+            answer_all(stray.proposals, outcomes);
+            return Attempted::Answered;
+        }
+        answer = call => answer,
+        // It may hang for long, while others are waiting to be sent to the next one.
+        _ = deposed => Err(NetError::Timeout),
+    };
+    let answer = match answer {
+        Ok(answer) => wire::decode_plain(&answer).unwrap_or(ProposeAnswer::Unknown),
+        // Nothing was sent.
+        Err(NetError::Unreachable(_) | NetError::Refused(_)) => return again(shared, stray),
+        Err(NetError::Lost(_) | NetError::Timeout) => ProposeAnswer::Unknown,
+    };
+    match answer {
+        // Its outcomes come when we have applied it as well.
+        ProposeAnswer::Applied | ProposeAnswer::Unknown => Attempted::Unknown(stray),
+        ProposeAnswer::NotLeader(_) | ProposeAnswer::NotNow => again(shared, stray),
+        ProposeAnswer::Discarded { term } => {
+            stray.discarded = Some(term);
+            Attempted::Unknown(stray)
+        }
+        ProposeAnswer::TooMany | ProposeAnswer::Malformed => {
+            shared.machine.pending.forget(stray.ticket);
+            for proposal in stray.proposals {
+                proposal.answer(Err(ProposeError::TooManyRequests));
+            }
+            Attempted::Answered
+        }
+    }
+}
+
+/// Waits for a stray: until it is applied, certainly lost, or overdue. All in it were admitted within the time that a batch waits,
+/// so one deadline, the last one's, serves all.
+async fn wait(shared: Arc<Shared>, mut stray: Stray) {
+    let mut applied_term = shared.machine.applied_term();
+    let discarded = stray.discarded;
+    let lost = async move {
+        match discarded {
+            // The sender goes with the store; then everything is over anyway.
+            Some(term) => applied_term
+                .wait_for(|applied| *applied > term)
+                .await
+                .is_ok(),
+            None => std::future::pending().await,
+        }
+    };
+    let left = overdue::left(&shared, &stray.proposals);
+    let error: fn(&Shared, &Proposal) -> ProposeError = tokio::select! {
+        biased;
+        outcomes = &mut stray.outcomes => match outcomes {
+            Ok(outcomes) => return answer_all(stray.proposals, outcomes),
+            Err(_) => |_, _| ProposeError::Stopped,
+        },
+        _ = lost => |_, _| ProposeError::TimeoutLeaderFailure,
+        () = shared.runtime.clock.sleep(left) => overdue::sent,
+    };
+    shared.machine.pending.forget(stray.ticket);
+    // It may have been applied just now.
+    if let Ok(outcomes) = stray.outcomes.try_recv() {
+        return answer_all(stray.proposals, outcomes);
+    }
+    for proposal in stray.proposals {
+        let error = error(&shared, &proposal);
+        proposal.answer(Err(error));
+    }
+}

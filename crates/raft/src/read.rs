@@ -1,0 +1,166 @@
+//! The read gate: one round with a quorum serves all reads that waited when it began.
+//!
+//! One task asks, on a follower through the leader; while a round is under way, the next readers gather. A reader then waits by
+//! itself until the store has applied the index.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    ReadError,
+    blocking::timeout,
+    method,
+    shared::{Leader, Shared},
+    wire,
+};
+
+/// Readers that wait for the next round, at most; beyond that a reader waits to be let in.
+const READERS_MAX: usize = 64 << 10;
+
+/// A round that has no answer is begun anew after this long, as in etcd.
+const ROUND_MAX: Duration = Duration::from_millis(500);
+
+/// Pause before a round is begun anew that was refused at once.
+const RETRY_PAUSE: Duration = Duration::from_millis(10);
+
+struct Reading {
+    deadline: Duration,
+    reply: oneshot::Sender<Result<u64, ReadError>>,
+}
+
+/// What the leader answers another member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum ReadAnswer {
+    /// The index to wait for.
+    Index(u64),
+    /// None.
+    Refused(ReadError),
+}
+
+/// The entry to the gate.
+pub(crate) struct ReadGate {
+    readers: mpsc::Sender<Reading>,
+}
+
+/// The other end, for [`run`].
+pub(crate) struct Readers {
+    readers: mpsc::Receiver<Reading>,
+}
+
+impl ReadGate {
+    /// A new gate.
+    pub(crate) fn new() -> (Self, Readers) {
+        let (sender, readers) = mpsc::channel(READERS_MAX);
+        (Self { readers: sender }, Readers { readers })
+    }
+
+    /// Waits until the store has applied all that was committed when this was called.
+    pub(crate) async fn read(&self, shared: &Shared) -> Result<(), ReadError> {
+        let deadline = shared.now() + shared.rules.request_timeout;
+        let index = self.index(deadline).await?;
+        let reader = &shared.machine.reader;
+        if reader
+            .applied()
+            .is_some_and(|applied| applied.index >= index)
+        {
+            return Ok(());
+        }
+        let left = deadline.saturating_sub(shared.now());
+        let applied = reader.wait_applied(index);
+        timeout(shared.runtime.clock.as_ref(), left, applied)
+            .await
+            .ok_or(ReadError::Timeout)
+    }
+
+    /// Answers another member, which takes us for the leader; it is not sent on.
+    pub(crate) async fn answer(&self, shared: &Shared) -> ReadAnswer {
+        if shared.leader() != Leader::Here {
+            return ReadAnswer::Refused(ReadError::NotLeader);
+        }
+        match self.index(shared.now() + ROUND_MAX).await {
+            Ok(index) => ReadAnswer::Index(index),
+            Err(error) => ReadAnswer::Refused(error),
+        }
+    }
+
+    async fn index(&self, deadline: Duration) -> Result<u64, ReadError> {
+        let (reply, index) = oneshot::channel();
+        let reading = Reading { deadline, reply };
+        let stopped = |_| ReadError::Stopped;
+        self.readers.send(reading).await.map_err(stopped)?;
+        index.await.unwrap_or(Err(ReadError::Stopped))
+    }
+}
+
+/// Runs rounds until the gate is closed.
+pub(crate) async fn run(shared: Arc<Shared>, mut gate: Readers) {
+    let mut waiting = VecDeque::new();
+    loop {
+        if waiting.is_empty() {
+            match gate.readers.recv().await {
+                Some(reading) => waiting.push_back(reading),
+                None => return,
+            }
+        }
+        while waiting.len() < READERS_MAX
+            && let Ok(reading) = gate.readers.try_recv()
+        {
+            waiting.push_back(reading);
+        }
+        let result = round(&shared).await;
+        waiting = settle(&shared, waiting, result);
+        if !waiting.is_empty() {
+            shared.leader_changes(RETRY_PAUSE).await;
+        }
+    }
+}
+
+async fn round(shared: &Shared) -> Result<u64, ReadError> {
+    match shared.leader() {
+        Leader::Here => {
+            let index = shared.consensus.read_index(ROUND_MAX).await;
+            index.map_err(ReadError::from)
+        }
+        Leader::There(leader) => {
+            let call = shared
+                .network
+                .call(leader, method::READ_INDEX, Bytes::new(), ROUND_MAX);
+            match call.await.map(|answer| wire::decode_plain(&answer)) {
+                Ok(Ok(ReadAnswer::Index(index))) => Ok(index),
+                Ok(Ok(ReadAnswer::Refused(_)) | Err(_)) | Err(_) => Err(ReadError::Timeout),
+            }
+        }
+        Leader::Nowhere => {
+            shared.leader_changes(ROUND_MAX).await;
+            Err(ReadError::NoLeader)
+        }
+    }
+}
+
+/// Answers those who have an answer, or no time left; returns the others.
+fn settle(
+    shared: &Shared,
+    waiting: VecDeque<Reading>,
+    result: Result<u64, ReadError>,
+) -> VecDeque<Reading> {
+    let now = shared.now();
+    let mut left = VecDeque::new();
+    let waiting = waiting.into_iter();
+    for reading in waiting.filter(|reading| !reading.reply.is_closed()) {
+        let answer = match result {
+            Ok(index) => Ok(index),
+            Err(ReadError::Stopped) => Err(ReadError::Stopped),
+            Err(_) if reading.deadline <= now => Err(ReadError::Timeout),
+            Err(_) => {
+                left.push_back(reading);
+                continue;
+            }
+        };
+        // The reader may have gone away.
+        let _nobody_waits = reading.reply.send(answer);
+    }
+    left
+}

@@ -1,0 +1,164 @@
+//! A network in memory, whose links can be cut.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use catena_runtime::{BoxFuture, Duplex, NetError, Network, STREAM_FRAMES_MAX, Service};
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+
+#[derive(Default)]
+struct State {
+    services: HashMap<u64, Arc<dyn Service>>,
+    cut: HashSet<(u64, u64)>,
+    frozen: HashSet<u64>,
+    /// Attempts to open a stream, by the member called.
+    streams: HashMap<u64, usize>,
+}
+
+/// All members' services.
+#[derive(Clone, Default)]
+pub(crate) struct Hub {
+    state: Arc<Mutex<State>>,
+}
+
+impl Hub {
+    /// The network as one member sees it.
+    pub(crate) fn network(&self, from: u64) -> Arc<dyn Network> {
+        Arc::new(Way {
+            hub: self.clone(),
+            from,
+        })
+    }
+
+    pub(crate) fn plug(&self, id: u64, service: Arc<dyn Service>) {
+        self.state.lock().services.insert(id, service);
+    }
+
+    pub(crate) fn unplug(&self, id: u64) {
+        self.state.lock().services.remove(&id);
+    }
+
+    /// Cuts a member off from the others, or lets it in again.
+    pub(crate) fn isolate(&self, id: u64, isolated: bool) {
+        let mut state = self.state.lock();
+        let others: Vec<u64> = state.services.keys().copied().collect();
+        for other in others {
+            for link in [(id, other), (other, id)] {
+                match isolated {
+                    true => state.cut.insert(link),
+                    false => state.cut.remove(&link),
+                };
+            }
+        }
+    }
+
+    /// Stops a member's traffic as a stopped process does: who calls it waits in vain.
+    pub(crate) fn freeze(&self, id: u64, frozen: bool) {
+        let mut state = self.state.lock();
+        match frozen {
+            true => state.frozen.insert(id),
+            false => state.frozen.remove(&id),
+        };
+    }
+
+    /// How often somebody has tried to open a stream to a member.
+    pub(crate) fn streams(&self, to: u64) -> usize {
+        self.state
+            .lock()
+            .streams
+            .get(&to)
+            .copied()
+            .unwrap_or_default()
+    }
+
+    fn is_frozen(&self, from: u64, to: u64) -> bool {
+        let state = self.state.lock();
+        state.frozen.contains(&from) || state.frozen.contains(&to)
+    }
+
+    fn is_cut(&self, from: u64, to: u64) -> bool {
+        let state = self.state.lock();
+        state.cut.contains(&(from, to)) || !state.services.contains_key(&to)
+    }
+
+    fn service(&self, from: u64, to: u64) -> Result<Arc<dyn Service>, NetError> {
+        let unreachable = || NetError::Unreachable(format!("{to:x} is not there"));
+        if self.is_cut(from, to) {
+            return Err(unreachable());
+        }
+        let state = self.state.lock();
+        state.services.get(&to).cloned().ok_or_else(unreachable)
+    }
+}
+
+struct Way {
+    hub: Hub,
+    from: u64,
+}
+
+impl Network for Way {
+    fn call(
+        &self,
+        to: u64,
+        method: u32,
+        body: Bytes,
+        timeout: Duration,
+    ) -> BoxFuture<'_, Result<Bytes, NetError>> {
+        Box::pin(async move {
+            let service = self.hub.service(self.from, to)?;
+            if self.hub.is_frozen(self.from, to) {
+                tokio::time::sleep(timeout).await;
+                return Err(NetError::Timeout);
+            }
+            let answer = tokio::time::timeout(timeout, service.call(self.from, method, body)).await;
+            // An answer does not come through a cut either.
+            match answer {
+                Ok(answer) if !self.hub.is_cut(to, self.from) => answer,
+                Ok(_) | Err(_) => Err(NetError::Timeout),
+            }
+        })
+    }
+
+    fn stream(&self, to: u64, method: u32) -> BoxFuture<'_, Result<Duplex, NetError>> {
+        Box::pin(async move {
+            *self.hub.state.lock().streams.entry(to).or_default() += 1;
+            let service = self.hub.service(self.from, to)?;
+            let (ours, theirs) = {
+                let (tx, from_us) = mpsc::channel(STREAM_FRAMES_MAX);
+                let (to_them, rx_them) = mpsc::channel(STREAM_FRAMES_MAX);
+                let (tx_them, from_them) = mpsc::channel(STREAM_FRAMES_MAX);
+                let (to_us, rx) = mpsc::channel(STREAM_FRAMES_MAX);
+                tokio::spawn(carry(self.hub.clone(), (self.from, to), from_us, to_them));
+                tokio::spawn(carry(self.hub.clone(), (to, self.from), from_them, to_us));
+                let theirs = Duplex {
+                    tx: tx_them,
+                    rx: rx_them,
+                };
+                (Duplex { tx, rx }, theirs)
+            };
+            tokio::spawn(service.stream(self.from, method, theirs));
+            Ok(ours)
+        })
+    }
+}
+
+async fn carry(
+    hub: Hub,
+    (from, to): (u64, u64),
+    mut rx: mpsc::Receiver<Bytes>,
+    tx: mpsc::Sender<Result<Bytes, NetError>>,
+) {
+    while let Some(frame) = rx.recv().await {
+        if hub.is_frozen(from, to) {
+            continue;
+        }
+        if hub.is_cut(from, to) || tx.send(Ok(frame)).await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Followers that are too far behind for the log.
+
+use catena_raft::Config;
+use catena_store::backend::Engine;
+
+use crate::cluster::{Cluster, Tune, get, put_many, put_surely, wait_until};
+
+const SHORT_LOG: Tune = |config| {
+    config.log_proposals_max = 400;
+    config.log_proposals_keep = 10;
+};
+
+async fn follower_far_behind(tune: Tune) {
+    let mut cluster = Cluster::new(3, tune).await;
+    let leader = cluster.leader().await;
+    let away = cluster.follower().await;
+    put_surely(cluster.node(away), "before", "1").await;
+    cluster.stop(away).await;
+    let value = "v".repeat(1000);
+    let behind = cluster.node(leader).status().last_index;
+    // Twice, for the log is cut in steps of some hundred proposals.
+    for _ in 0..2 {
+        put_many(cluster.node(leader), 1000, &value).await;
+    }
+    wait_until("a purged log", || {
+        cluster.node(leader).status().purged > behind
+    })
+    .await;
+    cluster.start(away).await;
+    wait_until("the snapshot to be installed", || {
+        get(cluster.node(away), "k999").is_some()
+    })
+    .await;
+    // It goes on from there, in the log, and after a restart.
+    put_surely(cluster.node(away), "after", "1").await;
+    cluster.wait_equal().await;
+    cluster.stop(away).await;
+    cluster.start(away).await;
+    cluster.wait_equal().await;
+    assert_eq!(get(cluster.node(away), "before").as_deref(), Some("1"));
+    cluster.shutdown().await;
+}
+
+fn sled(config: &mut Config) {
+    SHORT_LOG(config);
+    config.engine = Engine::Sled;
+}
+
+#[tokio::test]
+async fn follower_far_behind_gets_a_snapshot() {
+    follower_far_behind(SHORT_LOG).await;
+}
+
+#[tokio::test]
+async fn follower_far_behind_gets_a_snapshot_on_sled() {
+    follower_far_behind(sled).await;
+}
+
+#[tokio::test]
+async fn new_member_gets_what_the_log_has_lost() {
+    let mut cluster = Cluster::new(1, SHORT_LOG).await;
+    let first = cluster.ids[0];
+    put_many(cluster.node(first), 1000, "v").await;
+    wait_until("a purged log", || cluster.node(first).status().purged > 0).await;
+    let urls = vec![crate::cluster::url(1)];
+    let (member, _) = cluster.node(first).add_member(urls).await.unwrap();
+    cluster.start(member.id).await;
+    wait_until("the new member to have all", || {
+        get(cluster.node(member.id), "k999").is_some()
+    })
+    .await;
+    assert_eq!(cluster.node(member.id).reader().members().present.len(), 2);
+    put_surely(cluster.node(member.id), "a", "1").await;
+    cluster.wait_equal().await;
+    cluster.shutdown().await;
+}

@@ -1,0 +1,148 @@
+//! Three members in health.
+
+use catena_raft::{METHOD_FREE, MoveError};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use catena_raft::Handler;
+use catena_runtime::{BoxFuture, NetError};
+
+use crate::cluster::{Cluster, get, put, put_surely};
+
+#[tokio::test]
+async fn every_member_takes_writes_and_answers_with_its_own_state() {
+    let cluster = Cluster::new(3, |_| {}).await;
+    for (n, id) in cluster.ids.iter().enumerate() {
+        let node = cluster.node(*id);
+        let key = format!("k{n}");
+        let outcome = node.propose(put(&key, "v")).await.unwrap();
+        // The member that answers has applied the write, also if it forwarded it.
+        assert!(node.reader().revision() >= outcome.revision);
+        assert_eq!(get(node, &key).as_deref(), Some("v"));
+    }
+    cluster.wait_equal().await;
+    cluster.shutdown().await;
+}
+
+#[tokio::test]
+async fn follower_reads_what_was_written_before() {
+    let cluster = Cluster::new(3, |_| {}).await;
+    let leader = cluster.leader().await;
+    let follower = cluster.follower().await;
+    for n in 0..20 {
+        let value = n.to_string();
+        cluster
+            .node(leader)
+            .propose(put("a", &value))
+            .await
+            .unwrap();
+        cluster.node(follower).read_index().await.unwrap();
+        assert_eq!(get(cluster.node(follower), "a"), Some(value));
+    }
+    cluster.shutdown().await;
+}
+
+#[tokio::test]
+async fn whole_cluster_restarts_with_its_data() {
+    let mut cluster = Cluster::new(3, |_| {}).await;
+    let ids = cluster.ids.clone();
+    for n in 0..100 {
+        let node = cluster.node(ids[n % 3]);
+        put_surely(node, &format!("k{n}"), "v").await;
+    }
+    for id in &ids {
+        cluster.stop(*id).await;
+    }
+    for id in &ids {
+        cluster.start(*id).await;
+    }
+    let leader = cluster.leader().await;
+    cluster.node(leader).read_index().await.unwrap();
+    for n in 0..100 {
+        assert_eq!(
+            get(cluster.node(leader), &format!("k{n}")).as_deref(),
+            Some("v")
+        );
+    }
+    cluster.wait_equal().await;
+    cluster.shutdown().await;
+}
+
+#[tokio::test]
+async fn leadership_moves_under_load() {
+    let cluster = Cluster::new(3, |_| {}).await;
+    let leader = cluster.leader().await;
+    let target = cluster.follower().await;
+    let writer = {
+        let node = cluster.node(leader).clone();
+        tokio::spawn(async move {
+            for n in 0..300 {
+                put_surely(&node, &format!("k{n}"), "v").await;
+            }
+        })
+    };
+    cluster.node(leader).move_leader(target).await.unwrap();
+    assert_eq!(cluster.leader().await, target);
+    writer.await.unwrap();
+    cluster.wait_equal().await;
+    assert_eq!(cluster.node(leader).reader().revision(), 301);
+    cluster.shutdown().await;
+}
+
+#[tokio::test]
+async fn leadership_moves_to_voters_only_and_from_the_leader() {
+    let cluster = Cluster::new(3, |_| {}).await;
+    let leader = cluster.leader().await;
+    let follower = cluster.follower().await;
+    let moved = cluster.node(leader).move_leader(42).await;
+    assert_eq!(moved, Err(MoveError::BadTransferee));
+    let moved = cluster.node(follower).move_leader(leader).await;
+    assert_eq!(moved, Err(MoveError::NotLeader));
+    assert_eq!(cluster.node(leader).move_leader(leader).await, Ok(()));
+    cluster.shutdown().await;
+}
+
+#[tokio::test]
+async fn leader_hands_over_before_it_stops() {
+    let mut cluster = Cluster::new(3, |config| config.election = Duration::from_secs(5)).await;
+    let leader = cluster.leader().await;
+    let watcher = cluster.follower().await;
+    cluster.stop(leader).await;
+    // No election could be over so soon.
+    let begin = Instant::now();
+    put_surely(cluster.node(watcher), "a", "1").await;
+    assert!(begin.elapsed() < Duration::from_secs(4));
+    cluster.shutdown().await;
+}
+
+struct Echo;
+
+impl Handler for Echo {
+    fn call(&self, from: u64, body: Bytes) -> BoxFuture<'_, Result<Bytes, NetError>> {
+        Box::pin(async move { Ok(Bytes::from([&from.to_be_bytes()[..], &body].concat())) })
+    }
+}
+
+#[tokio::test]
+async fn leader_answers_methods_of_others() {
+    let cluster = Cluster::new(3, |_| {}).await;
+    for node in cluster.nodes.values() {
+        node.handle(METHOD_FREE, Arc::new(Echo));
+    }
+    for (id, node) in &cluster.nodes {
+        crate::cluster::wait_until("a leader", || node.status().leader.is_some()).await;
+        let answer = node
+            .call_leader(
+                METHOD_FREE,
+                Bytes::from_static(b"x"),
+                Duration::from_secs(5),
+            )
+            .await
+            .unwrap();
+        assert_eq!(answer, Bytes::from([&id.to_be_bytes()[..], b"x"].concat()));
+    }
+    cluster.shutdown().await;
+}
