@@ -1,0 +1,404 @@
+//! A member from start to stop.
+//!
+//! ```text
+//! bind sockets ─► identity ─► log, store, consensus ─► peers ─► clients ─► published: ready
+//!
+//! stop: leadership to another ─► no new connection, streams end ─► drained or 2 s ─► consensus, log, store
+//! ```
+//!
+//! Sockets are bound first, so that a port which is taken is found before anything is written.
+
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+
+use catena_client::Kv;
+use catena_raft::{Config, Node, Stop, transport::Transport};
+use catena_runtime::{BoxFuture, Runtime, Task};
+use tokio::sync::watch;
+
+use crate::{
+    announce, bootstrap, compactor,
+    config::ServerConfig,
+    embed::Embedded,
+    handover, http, lease_calls, lease_clock,
+    listener::{self, Listener, Serving},
+    metrics::Metrics,
+    observer::Observed,
+    server::{ETCD_VERSION, Server},
+    v3rpc::Services,
+};
+
+/// Time that open requests have when a member stops.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Why a member does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A port is taken, an address is not this machine's.
+    #[error("cannot listen on {url}: {error}")]
+    Listen {
+        /// The URL.
+        url: String,
+        /// The system's error.
+        error: std::io::Error,
+    },
+    /// A new member is not one of the founders.
+    #[error("couldn't find local name {0:?} in the initial cluster configuration")]
+    NotInCluster(String),
+    /// No member of the running cluster answered.
+    #[error("cannot fetch cluster info from peer urls: {0}")]
+    Discover(String),
+    /// The running cluster does not know this member.
+    #[error(
+        "no member of the running cluster has the peer URLs {0}; add it first: etcdctl member add NAME --peer-urls={0}"
+    )]
+    NotAdded(String),
+    /// Log, store or consensus.
+    #[error(transparent)]
+    Raft(#[from] catena_raft::StartError),
+    /// Two series of one name: a mistake in this program.
+    #[error("metrics: {0}")]
+    Metrics(String),
+}
+
+/// Why a member stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StopReason {
+    /// It was asked to.
+    Asked,
+    /// It was removed from the cluster.
+    Removed,
+    /// It cannot go on; the text says why.
+    Failed(String),
+}
+
+impl fmt::Display for StopReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Asked => f.write_str("stopped"),
+            Self::Removed => {
+                f.write_str("the member has been permanently removed from the cluster")
+            }
+            Self::Failed(why) => f.write_str(why),
+        }
+    }
+}
+
+/// A running member. Dropping it cuts everything off where it stands, as a kill would; [`Member::stop`] stops it in order.
+pub struct Member {
+    server: Arc<Server>,
+    kv: Arc<dyn Kv>,
+    clients: Vec<SocketAddr>,
+    peers: Vec<SocketAddr>,
+    /// Accept loops of client URLs: they end by themselves when the server is stopping.
+    doors: Vec<Task>,
+    /// The rest, which is aborted at the end.
+    background: Vec<Task>,
+    reason: watch::Receiver<Option<StopReason>>,
+}
+
+/// All sockets of a member.
+struct Sockets {
+    clients: Vec<Listener>,
+    http_only: Vec<Listener>,
+    metrics: Vec<Listener>,
+    peers: Vec<Listener>,
+}
+
+impl Member {
+    /// Starts a member. It may have no leader yet when this returns; see [`Member::ready`].
+    pub async fn start(config: ServerConfig, runtime: Runtime) -> Result<Self, StartError> {
+        tracing::info!(
+            etcd_version = ETCD_VERSION,
+            name = config.name,
+            data_dir = %config.data_dir.display(),
+            heartbeat_interval = ?config.heartbeat,
+            election_timeout = ?config.election,
+            initial_advertise_peer_urls = ?config.advertise_peer,
+            advertise_client_urls = ?config.advertise_client,
+            quota_backend_bytes = config.quota_bytes,
+            max_request_bytes = config.max_request_bytes,
+            auto_compaction = ?config.auto_compaction,
+            "starting an etcd server"
+        );
+        let sockets = Sockets::bind(&config).await?;
+        let metrics = Metrics::register(&config).map_err(metrics_error)?;
+        let (node, peer_doors) = start_node(&config, &runtime, &metrics, &sockets).await?;
+        metrics.identify(node.member_id()).map_err(metrics_error)?;
+        let server = Arc::new(Server::new(config, runtime, node, metrics));
+        Ok(Self::open(server, sockets, peer_doors))
+    }
+
+    /// Lets clients in, and starts what runs beside them.
+    fn open(server: Arc<Server>, mut sockets: Sockets, peer_doors: Vec<PeerDoor>) -> Self {
+        lease_calls::serve(&server, &server.node);
+        let kv: Arc<dyn Kv> = Arc::new(Embedded::new(server.clone()));
+        let clients = addresses(&sockets.clients);
+        let peers = addresses(&sockets.peers);
+        let client_urls = client_urls(&server.config, &sockets.clients);
+        let (reason_sender, reason) = watch::channel(None);
+        let mut background = vec![
+            spawn(&server, "lease-clock", lease_clock::run(server.clone())),
+            spawn(
+                &server,
+                "publish",
+                announce::publish(server.clone(), client_urls),
+            ),
+            spawn(
+                &server,
+                "cluster-version",
+                announce::decide_version(server.clone()),
+            ),
+            spawn(&server, "end", watch_end(server.clone(), reason_sender)),
+            {
+                let watched = server.clone();
+                spawn(
+                    &server,
+                    "leader",
+                    async move { watched.watch_leader().await },
+                )
+            },
+        ];
+        if let Some(mode) = server.config.auto_compaction {
+            background.push(spawn(
+                &server,
+                "compactor",
+                compactor::run(server.clone(), mode),
+            ));
+        }
+        for door in peer_doors {
+            let serve = door(sockets.peers.remove(0), server.node.clone());
+            background.extend(serve.map(|serve| server.runtime.tasks.spawn("peers", serve)));
+        }
+        let doors = open_doors(&server, &kv, sockets);
+        Self {
+            server,
+            kv,
+            clients,
+            peers,
+            doors,
+            background,
+            reason,
+        }
+    }
+
+    /// The member's id.
+    pub fn id(&self) -> u64 {
+        self.server.node.member_id()
+    }
+
+    /// The cluster's id.
+    pub fn cluster_id(&self) -> u64 {
+        self.server.node.cluster_id()
+    }
+
+    /// Addresses on which clients are served, in the order of `listen_client`.
+    pub fn client_addrs(&self) -> &[SocketAddr] {
+        &self.clients
+    }
+
+    /// Addresses on which other members are served, in the order of `listen_peer`.
+    pub fn peer_addrs(&self) -> &[SocketAddr] {
+        &self.peers
+    }
+
+    /// The member as a store in this process.
+    pub fn kv(&self) -> Arc<dyn Kv> {
+        self.kv.clone()
+    }
+
+    /// Whether this member leads, as it believes.
+    pub fn is_leader(&self) -> bool {
+        self.server.leader() == Some(self.id())
+    }
+
+    /// Completes when the member serves clients: it is part of its cluster, and known there by name.
+    pub async fn ready(&self) {
+        self.server.ready().await;
+    }
+
+    /// Completes when the member cannot or must not go on, with the reason; [`Member::stop`] is due then.
+    pub async fn stopped(&self) -> StopReason {
+        let mut reason = self.reason.clone();
+        match reason.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or(StopReason::Asked),
+            Err(_) => StopReason::Asked,
+        }
+    }
+
+    /// Stops in order: hands leadership over, lets requests finish, closes log and store.
+    pub async fn stop(self) {
+        let Self {
+            server,
+            doors,
+            background,
+            ..
+        } = self;
+        let (name, data_dir) = (&server.config.name, server.config.data_dir.display());
+        tracing::info!(name, %data_dir, "closing etcd server");
+        handover::hand_over(&server).await;
+        server.stopping.cancel();
+        for door in doors {
+            door.join().await;
+        }
+        server.node.shutdown().await;
+        drop(background);
+        tracing::info!(name, %data_dir, "closed etcd server");
+    }
+}
+
+impl Sockets {
+    async fn bind(config: &ServerConfig) -> Result<Self, StartError> {
+        Ok(Self {
+            clients: bind_all(&config.listen_client).await?,
+            http_only: bind_all(&config.listen_client_http).await?,
+            metrics: bind_all(&config.listen_metrics).await?,
+            peers: bind_all(&config.listen_peer).await?,
+        })
+    }
+}
+
+async fn bind_all(urls: &[crate::Url]) -> Result<Vec<Listener>, StartError> {
+    let mut listeners = Vec::with_capacity(urls.len());
+    for url in urls {
+        let listener = Listener::bind(url)
+            .await
+            .map_err(|error| StartError::Listen {
+                url: url.to_string(),
+                error,
+            })?;
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+/// Serves the other members on one socket, once the node runs; `None` on a socket that peers cannot use.
+type PeerDoor = Box<dyn FnOnce(Listener, Node) -> Option<BoxFuture<'static, ()>> + Send>;
+
+async fn start_node(
+    config: &ServerConfig,
+    runtime: &Runtime,
+    metrics: &Metrics,
+    sockets: &Sockets,
+) -> Result<(Node, Vec<PeerDoor>), StartError> {
+    let origin = bootstrap::identify(config, runtime).await?;
+    let mut raft = Config::new(&config.data_dir, origin.identity);
+    raft.initial = origin.founders;
+    raft.engine = config.engine;
+    raft.log_proposals_max = config.proposals_max();
+    raft.log_proposals_keep = config.proposals_keep();
+    raft.heartbeat = config.heartbeat;
+    raft.election = config.election;
+    raft.pre_vote = config.pre_vote;
+    raft.strict_reconfig = config.strict_reconfig;
+    raft.max_learners = config.max_learners;
+    raft.store.compaction_batch_limit = config.compaction_batch_limit;
+    raft.observer = Arc::new(Observed::new(metrics));
+    let transport = Transport::new(runtime.clone(), &raft)?;
+    let node = Node::start(runtime.clone(), transport.clone(), raft).await?;
+    let door = |_: &Listener| -> PeerDoor {
+        let transport = transport.clone();
+        Box::new(move |listener, node| {
+            tracing::info!(address = listener.url(), "serving peer traffic");
+            let listener = listener.into_tcp()?;
+            Some(Box::pin(async move {
+                if let Err(error) = transport.serve(listener, node).await {
+                    tracing::warn!(%error, "peer traffic is no longer served");
+                }
+            }))
+        })
+    };
+    let doors = sockets.peers.iter().map(door).collect();
+    Ok((node, doors))
+}
+
+fn open_doors(server: &Arc<Server>, kv: &Arc<dyn Kv>, sockets: Sockets) -> Vec<Task> {
+    let split = !sockets.http_only.is_empty();
+    let services = Services::new(server, kv);
+    let client = Serving {
+        http: if split {
+            axum::Router::new()
+        } else {
+            http::client(server)
+        },
+        grpc: Some(services),
+    };
+    let http_only = Serving {
+        grpc: None,
+        http: http::client(server),
+    };
+    let metrics = Serving {
+        grpc: None,
+        http: http::metrics(server),
+    };
+    let traffic = if split { "grpc" } else { "grpc+http" };
+    let doors = [
+        (sockets.clients, client, traffic),
+        (sockets.http_only, http_only, "http"),
+        (sockets.metrics, metrics, "metrics"),
+    ];
+    let mut tasks = Vec::new();
+    for (listeners, serving, traffic) in doors {
+        for listener in listeners {
+            let address = listener.url();
+            tracing::info!(
+                traffic,
+                address,
+                "serving client traffic insecurely; this is strongly discouraged!"
+            );
+            let run = listener::run(
+                listener,
+                serving.clone(),
+                server.config.clone(),
+                server.stopping.clone(),
+                DRAIN_TIMEOUT,
+            );
+            tasks.push(spawn(server, "clients", run));
+        }
+    }
+    tasks
+}
+
+fn spawn(
+    server: &Server,
+    name: &'static str,
+    future: impl Future<Output = ()> + Send + 'static,
+) -> Task {
+    server.runtime.tasks.spawn(name, Box::pin(future))
+}
+
+/// Notes why the node stops, and ends the serving of clients with it.
+async fn watch_end(server: Arc<Server>, reason: watch::Sender<Option<StopReason>>) {
+    let why = match server.node.stopped().await {
+        Stop::Asked => StopReason::Asked,
+        Stop::Removed => {
+            let local_member_id = format!("{:x}", server.node.member_id());
+            tracing::warn!(
+                local_member_id,
+                "the member has been permanently removed from the cluster"
+            );
+            StopReason::Removed
+        }
+        failed => {
+            tracing::error!(error = %failed, "the member cannot go on and stops");
+            StopReason::Failed(failed.to_string())
+        }
+    };
+    server.stopping.cancel();
+    reason.send_replace(Some(why));
+}
+
+fn addresses(listeners: &[Listener]) -> Vec<SocketAddr> {
+    listeners.iter().filter_map(Listener::address).collect()
+}
+
+fn client_urls(config: &ServerConfig, listeners: &[Listener]) -> Vec<String> {
+    if config.advertise_client.is_empty() {
+        listeners.iter().map(Listener::url).collect()
+    } else {
+        config.advertise_client.clone()
+    }
+}
+
+fn metrics_error(error: impl fmt::Display) -> StartError {
+    StartError::Metrics(error.to_string())
+}

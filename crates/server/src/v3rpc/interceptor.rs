@@ -1,0 +1,267 @@
+//! What happens to every call before and around its handler.
+//!
+//! ```text
+//! request ─► count ─► learner? ─► metadata ─► leader? ─► handler ─► response
+//!               │                                                      │
+//!               └── messages and bytes in both directions, the code at the end; the end of a stream
+//!                   that wants a leader and has lost it
+//! ```
+//!
+//! This stands outside of tonic's services because it must see every call alike, streams too, and the raw frames: message counts,
+//! and the limit on received messages with the text of grpc-go, need both.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use catena_api::errors;
+use catena_runtime::BoxFuture;
+use http::{HeaderMap, Request, Response};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tonic::{Code, Status, body::Body as GrpcBody};
+
+use super::{
+    frames::FrameReader,
+    table::{Kind, Learner, RPCS, Rpc},
+};
+use crate::server::Server;
+
+/// Refuses what may not reach the handler, in etcd's order.
+pub(super) fn admit(server: &Server, rpc: &Rpc, headers: &HeaderMap) -> Result<(), Status> {
+    if rpc.learner == Learner::Refuses && server.is_learner() {
+        return Err(errors::NOT_SUPPORTED_FOR_LEARNER.into());
+    }
+    let version = match headers.get("client-api-version") {
+        None => None,
+        Some(value) => match std::str::from_utf8(value.as_bytes()) {
+            Ok(version) => Some(version),
+            Err(_) => return Err(errors::INVALID_CLIENT_API_VERSION.into()),
+        },
+    };
+    server.metrics.rpc.client_request(rpc.kind, version);
+    if wants_leader(headers) && server.leader().is_none() {
+        return Err(errors::NO_LEADER.into());
+    }
+    Ok(())
+}
+
+fn wants_leader(headers: &HeaderMap) -> bool {
+    headers
+        .get("hasleader")
+        .is_some_and(|value| value == "true")
+}
+
+/// One call, from its first byte to its last; counts itself when it ends, however it ends.
+pub(super) struct Call {
+    server: Arc<Server>,
+    place: usize,
+    began: Duration,
+    code: Option<Code>,
+}
+
+impl Call {
+    /// Counts the beginning of a call of the RPC at `place`.
+    pub(super) fn begin(server: Arc<Server>, place: usize) -> Self {
+        server.metrics.rpc.series(place).started.inc();
+        let began = server.runtime.clock.now();
+        Self {
+            server,
+            place,
+            began,
+            code: None,
+        }
+    }
+
+    /// Wraps the request's body.
+    pub(super) fn incoming(&self, request: Request<Incoming>) -> Request<Received> {
+        request.map(|body| Received {
+            body,
+            server: self.server.clone(),
+            place: self.place,
+            frames: FrameReader::default(),
+        })
+    }
+
+    /// Wraps the response, which ends the call when it has been sent.
+    pub(super) fn outgoing(
+        mut self,
+        response: Response<GrpcBody>,
+        headers: &CallHeaders,
+    ) -> Response<GrpcBody> {
+        self.code = code_in(response.headers());
+        let leaderless: Option<BoxFuture<'static, ()>> = match RPCS[self.place].kind {
+            Kind::Unary => None,
+            Kind::ServerStream | Kind::BidiStream => headers.wants_leader.then(|| {
+                let server = self.server.clone();
+                Box::pin(async move { server.leader_lost().await }) as _
+            }),
+        };
+        response.map(|body| {
+            GrpcBody::new(Sent {
+                body,
+                call: self,
+                frames: FrameReader::default(),
+                leaderless,
+            })
+        })
+    }
+}
+
+/// What is kept of a call's headers for its duration.
+pub(super) struct CallHeaders {
+    wants_leader: bool,
+}
+
+impl CallHeaders {
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        Self {
+            wants_leader: wants_leader(headers),
+        }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        let took = self.server.runtime.clock.now().saturating_sub(self.began);
+        // No code: the client went away before the answer.
+        let code = self.code.unwrap_or(Code::Cancelled);
+        self.server
+            .metrics
+            .rpc
+            .series(self.place)
+            .finish(code, took);
+        let rpc = &RPCS[self.place];
+        if rpc.kind == Kind::Unary && took > self.server.config.warning_unary_duration {
+            tracing::warn!(
+                method = format!("/{}/{}", rpc.service.name(), rpc.method),
+                time_spent = ?took,
+                code = ?code,
+                "request stats"
+            );
+        }
+    }
+}
+
+fn code_in(headers: &HeaderMap) -> Option<Code> {
+    headers
+        .get(Status::GRPC_STATUS)
+        .map(|value| Code::from_bytes(value.as_bytes()))
+}
+
+/// A request's body: counted, and cut off before a message that is too large.
+pub(super) struct Received {
+    body: Incoming,
+    server: Arc<Server>,
+    place: usize,
+    frames: FrameReader,
+}
+
+impl Body for Received {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = &mut *self;
+        let frame = std::task::ready!(Pin::new(&mut this.body).poll_frame(cx));
+        Poll::Ready(frame.map(|frame| {
+            let frame = frame.map_err(|error| Status::from_error(Box::new(error)))?;
+            if let Some(data) = frame.data_ref() {
+                let seen = this.frames.advance(data);
+                let max = this.server.config.receive_bytes_max();
+                if seen.largest > max {
+                    return Err(too_large(seen.largest, max));
+                }
+                this.server
+                    .metrics
+                    .rpc
+                    .received(this.place, seen.messages, seen.bytes);
+            }
+            Ok(frame)
+        }))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+fn too_large(length: usize, max: usize) -> Status {
+    let text = format!("grpc: received message larger than max ({length} vs. {max})");
+    Status::resource_exhausted(text)
+}
+
+/// A response's body: counted, and ended early if the call wants a leader and there is none any more.
+struct Sent {
+    body: GrpcBody,
+    call: Call,
+    frames: FrameReader,
+    leaderless: Option<BoxFuture<'static, ()>>,
+}
+
+impl Sent {
+    fn lost_leader(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(leaderless) = &mut self.leaderless else {
+            return false;
+        };
+        leaderless.as_mut().poll(cx).is_ready()
+    }
+
+    /// Ends the stream with `status`, dropping the handler's part of it.
+    fn end(&mut self, status: &Status) -> Result<Frame<Bytes>, Status> {
+        self.body = GrpcBody::empty();
+        self.leaderless = None;
+        self.call.code = Some(status.code());
+        let mut trailers = HeaderMap::new();
+        status.add_header(&mut trailers)?;
+        Ok(Frame::trailers(trailers))
+    }
+}
+
+impl Body for Sent {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = &mut *self;
+        if this.lost_leader(cx) {
+            return Poll::Ready(Some(this.end(&errors::NO_LEADER.into())));
+        }
+        let frame = std::task::ready!(Pin::new(&mut this.body).poll_frame(cx));
+        if let Some(Ok(frame)) = &frame {
+            if let Some(data) = frame.data_ref() {
+                let seen = this.frames.advance(data);
+                let (messages, bytes) = (seen.messages, seen.bytes);
+                this.call
+                    .server
+                    .metrics
+                    .rpc
+                    .sent(this.call.place, messages, bytes);
+            } else if let Some(trailers) = frame.trailers_ref() {
+                this.call.code = code_in(trailers);
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
