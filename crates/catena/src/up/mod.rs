@@ -1,0 +1,119 @@
+//! `catena up`: a cluster on this machine from one command.
+//!
+//! ```text
+//! catena up ─┬─ catena server --name infra1 …   stdin: a pipe held by `up`; stderr: <data-dir>/infra1.log
+//!            ├─ catena server --name infra2 …
+//!            └─ catena server --name infra3 …
+//! ```
+//!
+//! The members are processes of this same executable, in process groups of their own, so that Ctrl-C reaches only `up`, which
+//! then stops them in order. A member stops when its pipe closes: that is how `up` asks it to, and what happens by itself when `up`
+//! is killed. A member that dies is started again, after a pause that grows while it keeps dying;
+//! one that the cluster has removed or refuses is left down, since only its user can bring it back.
+
+mod last_words;
+mod plan;
+mod report;
+mod watch;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::{Context, Result};
+use tokio::sync::{mpsc, watch as channel};
+
+use self::{
+    plan::Plan,
+    watch::{Event, Stop},
+};
+use crate::shutdown::Requests;
+
+/// Events that may wait for the terminal: a few for each of at most seven members, so that none of them waits for it in turn.
+const EVENTS_MAX: usize = 32;
+
+/// What `catena up` can be told.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct Options {
+    /// Where the members keep their data and logs.
+    #[arg(long, value_name = "DIR", default_value = "./catena-data")]
+    data_dir: PathBuf,
+
+    /// How many members; 3 if there is no data yet.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=7))]
+    members: Option<u8>,
+
+    /// Engine that keeps the applied state of new members.
+    #[arg(long, value_name = "ENGINE", default_value = "redb", value_parser = ["redb", "sled"])]
+    storage_engine: String,
+
+    /// Port of the first member's clients; the others' lie 20000 above it and on in steps of 10000, peer ports one above each.
+    #[arg(long, value_name = "PORT", default_value_t = plan::FIRST_PORT)]
+    first_port: u16,
+}
+
+/// Runs the cluster until a signal, then stops it.
+pub(crate) fn main(options: Options) -> Result<ExitCode> {
+    let plan = Plan::new(&options)?;
+    plan.check_ports()?;
+    plan.prepare()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(run(plan))
+}
+
+async fn run(plan: Plan) -> Result<ExitCode> {
+    let mut requests = Requests::listen().context("cannot listen for signals")?;
+    let sockets = tempfile::tempdir().context("cannot make a temporary directory")?;
+    let (events, mut received) = mpsc::channel(EVENTS_MAX);
+    let (stop, stop_seen) = channel::channel(Stop::Run);
+    crate::print(&report::starting(&plan));
+    let mut members = tokio::task::JoinSet::new();
+    for member in &plan.members {
+        let socket = sockets.path().join(&member.name);
+        let watch = watch::Watch::new(
+            member.clone(),
+            &socket,
+            events.clone(),
+            stop_seen.clone(),
+            plan.founded,
+        )?;
+        members.spawn(watch.run());
+    }
+    drop(events);
+    let mut waiting_for: Vec<&str> = plan.members.iter().map(|one| one.name.as_str()).collect();
+    let mut out: Vec<String> = Vec::new();
+    loop {
+        tokio::select! {
+            event = received.recv() => match event {
+                Some(event) => {
+                    crate::print(&report::event(&plan, &event));
+                    let was_waiting = !waiting_for.is_empty();
+                    if let Event::Ready { name, .. } | Event::Out { name, .. } = &event {
+                        waiting_for.retain(|waiting| waiting != name);
+                    }
+                    if let Event::Out { name, .. } = event {
+                        out.push(name);
+                    }
+                    if was_waiting && waiting_for.is_empty() && out.len() < plan.members.len() {
+                        crate::print(&report::ready(&plan, &out));
+                    }
+                }
+                None => break,
+            },
+            request = requests.next() => {
+                let next = match *stop.borrow() {
+                    Stop::Run => Stop::Cleanly,
+                    Stop::Cleanly | Stop::Now => Stop::Now,
+                };
+                crate::print(&report::stopping(next, request));
+                stop.send_replace(next);
+            }
+        }
+    }
+    while let Some(member) = members.join_next().await {
+        member.context("the watch over a member failed")?;
+    }
+    crate::print(&report::stopped(&plan));
+    Ok(ExitCode::SUCCESS)
+}
