@@ -1,0 +1,28 @@
+//! Free loopback ports.
+//!
+//! Ports are taken from below the range from which the kernel gives ports to outgoing connections, so no connection of a client
+//! can occupy the port of a member that is about to restart. Each test process begins at another place.
+
+use std::{
+    net::{Ipv4Addr, TcpListener},
+    process,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+const FIRST: u32 = 11_000;
+const COUNT: u32 = 20_000;
+
+/// A port on 127.0.0.1 that nobody listens on and that this process has not given out before.
+pub(crate) fn free() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // An odd stride far from the size of one suite's use keeps processes that run side by side apart.
+    let start = process::id().wrapping_mul(617);
+    loop {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = FIRST + start.wrapping_add(step) % COUNT;
+        let port = u16::try_from(port).expect("FIRST + COUNT is below 65536");
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! The disk forgets what it should and nothing else.
+
+use std::path::Path;
+
+use catena_runtime::{Disk, OpenMode};
+
+use crate::{
+    disk::Crash,
+    world::{Machine, with_seeds},
+};
+
+fn dir() -> &'static Path {
+    Path::new("/member")
+}
+
+fn contents(disk: &dyn Disk, name: &str) -> Option<Vec<u8>> {
+    let file = disk.open(&dir().join(name), OpenMode::Read).ok()?;
+    let mut bytes = vec![0; file.len().unwrap() as usize];
+    file.read_exact_at(&mut bytes, 0).unwrap();
+    Some(bytes)
+}
+
+fn write(disk: &dyn Disk, name: &str, data: &[u8], sync: bool) {
+    let file = disk.open(&dir().join(name), OpenMode::Create).unwrap();
+    file.write_all_at(data, file.len().unwrap()).unwrap();
+    if sync {
+        file.sync().unwrap();
+    }
+}
+
+#[test]
+fn what_is_synced_survives_and_the_rest_is_a_torn_prefix() {
+    with_seeds("what_is_synced_survives", 50, async |chance| {
+        let machine = Machine::new(&chance);
+        let disk = machine.boot().disk;
+        disk.create_dir_all(dir()).unwrap();
+        write(&*disk, "file", b"durable,", true);
+        disk.sync_dir(dir()).unwrap();
+        for _ in 0..3 {
+            write(&*disk, "file", b"perhaps,", false);
+        }
+        machine.crash(Crash::Power);
+        let after = contents(&*machine.boot().disk, "file").unwrap();
+        let all = b"durable,perhaps,perhaps,perhaps,";
+        assert!(
+            all.starts_with(&after) && after.starts_with(b"durable,"),
+            "{after:?}"
+        );
+    });
+}
+
+#[test]
+fn a_kill_loses_nothing() {
+    with_seeds("a_kill_loses_nothing", 1, async |chance| {
+        let machine = Machine::new(&chance);
+        let disk = machine.boot().disk;
+        disk.create_dir_all(dir()).unwrap();
+        write(&*disk, "file", b"not synced", false);
+        machine.crash(Crash::Kill);
+        let after = contents(&*machine.boot().disk, "file");
+        assert_eq!(after.as_deref(), Some(&b"not synced"[..]));
+    });
+}
+
+#[test]
+fn a_rename_is_all_or_nothing_until_its_directory_is_synced() {
+    let seen = std::cell::RefCell::new(std::collections::BTreeSet::new());
+    with_seeds("a_rename_is_all_or_nothing", 50, async |chance| {
+        let machine = Machine::new(&chance);
+        let disk = machine.boot().disk;
+        disk.create_dir_all(dir()).unwrap();
+        write(&*disk, "old", b"new contents", true);
+        write(&*disk, "name", b"old contents", true);
+        disk.sync_dir(dir()).unwrap();
+        disk.rename(&dir().join("old"), &dir().join("name"))
+            .unwrap();
+        machine.crash(Crash::Power);
+        let disk = machine.boot().disk;
+        let after = contents(&*disk, "name").unwrap();
+        assert_eq!(disk.exists(&dir().join("old")), after == b"old contents");
+        seen.borrow_mut().insert(after);
+    });
+    assert_eq!(seen.borrow().len(), 2, "both outcomes occur");
+}
+
+#[test]
+fn a_failed_sync_leaves_what_no_platter_has() {
+    with_seeds("a_failed_sync_leaves", 1, async |chance| {
+        let machine = Machine::new(&chance);
+        let disk = machine.boot().disk;
+        disk.create_dir_all(dir()).unwrap();
+        write(&*disk, "file", b"one,", true);
+        disk.sync_dir(dir()).unwrap();
+        machine.drive().fail_sync_after(0);
+        let file = disk.open(&dir().join("file"), OpenMode::Write).unwrap();
+        file.write_all_at(b"two,", 4).unwrap();
+        file.sync().unwrap_err();
+        file.sync().unwrap();
+        assert_eq!(contents(&*disk, "file").as_deref(), Some(&b"one,two,"[..]));
+        machine.crash(Crash::Power);
+        let after = contents(&*machine.boot().disk, "file");
+        assert_eq!(after.as_deref(), Some(&b"one,"[..]));
+    });
+}
+
+#[test]
+fn a_full_disk_takes_what_fits() {
+    with_seeds("a_full_disk_takes", 1, async |chance| {
+        let machine = Machine::new(&chance);
+        let disk = machine.boot().disk;
+        disk.create_dir_all(dir()).unwrap();
+        let file = disk.open(&dir().join("file"), OpenMode::Create).unwrap();
+        machine.drive().set_room(Some(3));
+        let error = file.write_all_at(b"12345", 0).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
+        assert_eq!(contents(&*disk, "file").as_deref(), Some(&b"123"[..]));
+        file.write_all_at(b"abc", 0).unwrap();
+        machine.drive().set_room(None);
+        file.write_all_at(b"12345", 0).unwrap();
+    });
+}
+
+#[test]
+fn handles_of_a_crashed_process_are_dead_and_its_locks_free() {
+    with_seeds("handles_of_a_crashed_process", 1, async |chance| {
+        let machine = Machine::new(&chance);
+        let disk = machine.boot().disk;
+        disk.create_dir_all(dir()).unwrap();
+        let open = |disk: &dyn Disk| disk.open(&dir().join("lock"), OpenMode::Create).unwrap();
+        let file = open(&*disk);
+        assert!(file.try_lock().unwrap());
+        assert!(!open(&*disk).try_lock().unwrap());
+        machine.crash(Crash::Kill);
+        file.write_all_at(b"late", 0).unwrap_err();
+        assert!(disk.list(dir()).is_err());
+        let disk = machine.boot().disk;
+        let again = open(&*disk);
+        assert!(again.try_lock().unwrap());
+        drop(file);
+        assert!(!open(&*disk).try_lock().unwrap());
+        drop(again);
+        assert!(open(&*disk).try_lock().unwrap());
+    });
+}

@@ -1,0 +1,142 @@
+//! The links carry, lose and break as they are told.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use catena_runtime::{BoxFuture, Duplex, NetError, Network, Service};
+
+use crate::{
+    network::Net,
+    world::{self, Chance, with_seeds},
+};
+
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Answers a call with its body, after as many seconds as the method says; sends back each frame of a stream.
+struct Echo;
+
+impl Service for Echo {
+    fn call(&self, _: u64, method: u32, body: Bytes) -> BoxFuture<'_, Result<Bytes, NetError>> {
+        Box::pin(async move {
+            world::sleep(Duration::from_secs(method.into())).await;
+            Ok(body)
+        })
+    }
+
+    fn stream(&self, _: u64, _: u32, mut stream: Duplex) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            while let Some(Ok(frame)) = stream.rx.recv().await {
+                if stream.tx.send(frame).await.is_err() {
+                    return;
+                }
+            }
+        })
+    }
+}
+
+fn pair(chance: &Chance) -> (Net, Arc<dyn Network>) {
+    let net = Net::new(chance);
+    let port = net.port(1);
+    net.port(2);
+    net.attach(2, Arc::new(Echo));
+    (net, port)
+}
+
+#[test]
+fn calls_are_answered_or_say_why_not() {
+    with_seeds("calls_are_answered", 20, async |chance| {
+        let (net, port) = pair(&chance);
+        let call = || port.call(2, 0, Bytes::from_static(b"hello"), TIMEOUT);
+        assert_eq!(call().await, Ok(Bytes::from_static(b"hello")));
+        assert!(matches!(
+            port.call(3, 0, Bytes::new(), TIMEOUT).await,
+            Err(NetError::Unreachable(_))
+        ));
+        net.set(2, 1, |link| link.cut = true);
+        assert_eq!(call().await, Err(NetError::Timeout));
+        net.heal();
+        assert_eq!(call().await, Ok(Bytes::from_static(b"hello")));
+    });
+}
+
+#[test]
+fn a_crash_ends_the_calls_it_serves() {
+    with_seeds("a_crash_ends_the_calls", 20, async |chance| {
+        let (net, port) = pair(&chance);
+        let crash = net.clone();
+        world::spawn(async move {
+            world::sleep(Duration::from_millis(500)).await;
+            crash.crash(2);
+        });
+        let answer = port.call(2, 1, Bytes::new(), TIMEOUT).await;
+        assert!(matches!(answer, Err(NetError::Lost(_))), "{answer:?}");
+        let answer = port.call(2, 0, Bytes::new(), TIMEOUT).await;
+        assert!(
+            matches!(answer, Err(NetError::Unreachable(_))),
+            "{answer:?}"
+        );
+    });
+}
+
+#[test]
+fn a_stream_keeps_order_over_losses_and_short_cuts() {
+    with_seeds("a_stream_keeps_order", 20, async |chance| {
+        let (net, port) = pair(&chance);
+        let Duplex { tx, mut rx } = port.stream(2, 0).await.unwrap();
+        net.set(1, 2, |link| link.lost_once_in = 5);
+        let cut = net.clone();
+        world::spawn(async move {
+            for number in 0..100_u8 {
+                tx.send(Bytes::from(vec![number])).await.unwrap();
+                if number == 50 {
+                    cut.partition(&[1], &[2], true);
+                    world::sleep(Duration::from_millis(500)).await;
+                    cut.heal();
+                }
+            }
+        });
+        for number in 0..100_u8 {
+            assert_eq!(rx.recv().await, Some(Ok(Bytes::from(vec![number]))));
+        }
+        assert_eq!(rx.recv().await, None);
+    });
+}
+
+#[test]
+fn a_stream_breaks_over_a_long_cut_and_a_crash() {
+    with_seeds("a_stream_breaks", 20, async |chance| {
+        let (net, port) = pair(&chance);
+        let mut stream = port.stream(2, 0).await.unwrap();
+        net.partition(&[1], &[2], true);
+        stream.tx.send(Bytes::new()).await.unwrap();
+        assert!(matches!(
+            stream.rx.recv().await,
+            Some(Err(NetError::Lost(_)))
+        ));
+        net.heal();
+        let mut stream = port.stream(2, 0).await.unwrap();
+        net.crash(2);
+        assert!(matches!(
+            stream.rx.recv().await,
+            Some(Err(NetError::Lost(_)))
+        ));
+        assert_eq!(stream.rx.recv().await, None);
+    });
+}
+
+#[test]
+fn a_frozen_stream_holds_what_it_carries() {
+    with_seeds("a_frozen_stream_holds", 5, async |chance| {
+        let (net, port) = pair(&chance);
+        let mut stream = port.stream(2, 0).await.unwrap();
+        net.set(1, 2, |link| link.frozen = true);
+        stream.tx.send(Bytes::from_static(b"held")).await.unwrap();
+        world::sleep(Duration::from_secs(60)).await;
+        assert!(stream.rx.try_recv().is_err());
+        net.heal();
+        assert_eq!(
+            stream.rx.recv().await,
+            Some(Ok(Bytes::from_static(b"held")))
+        );
+    });
+}
