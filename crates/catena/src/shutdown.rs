@@ -1,6 +1,9 @@
 //! Why a member is asked to stop, and how the process ends then.
 
-use std::io::{self, Read};
+use std::{
+    io::{self, Read},
+    time::{Duration, Instant},
+};
 
 use signal_hook::low_level::emulate_default_handler;
 use tokio::{
@@ -11,6 +14,9 @@ use tokio::{
 /// Set by `catena up` in its members' environment: the member's stdin is a pipe that its supervisor holds open, and the member
 /// stops when the pipe closes. So no member outlives a supervisor that was killed.
 pub(crate) const SUPERVISED_VARIABLE: &str = "CATENA_SUPERVISED";
+
+/// One press of Ctrl-C or one `timeout` may deliver its signal twice, to the process and to its group: that is one request.
+const ECHO_WITHIN: Duration = Duration::from_millis(200);
 
 /// Who asked the member to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +64,8 @@ pub(crate) struct Requests {
     terminate: Signal,
     /// Absent: nobody supervises, or the pipe is closed already.
     supervisor: Option<oneshot::Receiver<()>>,
+    /// The last request, and when it came.
+    last: Option<(Request, Instant)>,
 }
 
 impl Requests {
@@ -68,17 +76,30 @@ impl Requests {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
             supervisor: supervised.then(watch_stdin),
+            last: None,
         })
     }
 
-    /// The next request.
+    /// The next request; an echo of the last one is none.
     pub(crate) async fn next(&mut self) -> Request {
-        tokio::select! {
-            _ = self.interrupt.recv() => Request::Interrupt,
-            _ = self.terminate.recv() => Request::Terminate,
-            () = closed(&mut self.supervisor) => Request::Supervisor,
+        loop {
+            let request = tokio::select! {
+                _ = self.interrupt.recv() => Request::Interrupt,
+                _ = self.terminate.recv() => Request::Terminate,
+                () = closed(&mut self.supervisor) => Request::Supervisor,
+            };
+            let now = Instant::now();
+            if !is_echo(self.last, request, now) {
+                self.last = Some((request, now));
+                return request;
+            }
         }
     }
+}
+
+/// Whether a request that comes now is the last one, delivered again.
+fn is_echo(last: Option<(Request, Instant)>, request: Request, now: Instant) -> bool {
+    last.is_some_and(|(last, at)| last == request && now.duration_since(at) < ECHO_WITHIN)
 }
 
 /// Completes once, when the pipe has closed.
@@ -102,4 +123,20 @@ fn watch_stdin() -> oneshot::Receiver<()> {
         drop::<oneshot::Sender<()>>(sender);
     });
     receiver
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_same_request_at_once_is_an_echo() {
+        let at = Instant::now();
+        let last = Some((Request::Interrupt, at));
+        let (soon, later) = (at + ECHO_WITHIN / 2, at + ECHO_WITHIN);
+        assert!(is_echo(last, Request::Interrupt, soon));
+        assert!(!is_echo(last, Request::Interrupt, later));
+        assert!(!is_echo(last, Request::Terminate, soon));
+        assert!(!is_echo(None, Request::Interrupt, soon));
+    }
 }
