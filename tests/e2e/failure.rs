@@ -1,6 +1,6 @@
 //! What users see while members are missing, stop or start.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use catena_api::etcd::etcdserverpb::{RangeRequest, WatchCreateRequest};
@@ -12,8 +12,6 @@ use crate::case::{Case, Ground, case};
 
 /// A member notices by then that it has no leader: a few election timeouts.
 const NOTICED_WITHIN: Duration = Duration::from_secs(15);
-/// A leader that stops hands over: a new one stands within 500 ms, and a write then takes what a write takes.
-const HANDED_OVER_WITHIN: Duration = Duration::from_millis(1500);
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
@@ -74,19 +72,19 @@ async fn stopping_leader_hands_over(g: &mut Ground<'_>) -> Result<()> {
     let leader = g.cluster.leader().await?;
     let (one, other) = (g.cluster.client(leader + 1)?, g.cluster.client(leader + 2)?);
     g.cluster.members[leader].terminate()?;
-    let begin = Instant::now();
     wait_until("a write succeeds", NOTICED_WITHIN, async || {
         let write = timeout(Duration::from_millis(250), one.put("k", "w"));
         write.await.ok()?.ok()
     })
     .await?;
-    let took = begin.elapsed();
-    ensure!(
-        took < HANDED_OVER_WITHIN,
-        "writes went on only after {took:?}"
-    );
     ensure!(&other.get("k").await?.kvs[0].value()[..] == b"w");
-    g.cluster.members[leader].stop()
+    g.cluster.members[leader].stop()?;
+    let log = g.cluster.members[leader].log();
+    ensure!(
+        log.contains("leadership transfer finished"),
+        "left without handing over"
+    );
+    Ok(())
 }
 
 async fn lease_outlives_its_leader(g: &mut Ground<'_>) -> Result<()> {
@@ -118,9 +116,15 @@ async fn log_is_json_without_errors(g: &mut Ground<'_>) -> Result<()> {
     for member in &mut g.cluster.members {
         member.stop()?;
         let log = member.log();
-        // etcd itself calls the end of its listeners an error while it stops.
+        // etcd calls two things errors that are none: the end of its listeners while it stops, and a storage version
+        // that it wants to raise before its first entry is applied.
         let stopping = |line: &&str| !ours && line.contains("received signal");
-        for line in log.lines().take_while(|line| !stopping(line)) {
+        let early = |line: &&str| !ours && line.contains("missing term information");
+        for line in log
+            .lines()
+            .take_while(|line| !stopping(line))
+            .filter(|line| !early(line))
+        {
             check_line(line).with_context(|| line.to_owned())?;
         }
         for message in [

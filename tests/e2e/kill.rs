@@ -16,8 +16,8 @@ const ROUNDS: usize = 20;
 const ROUNDS_OF_ETCD: usize = 4;
 /// Every so many rounds all members are killed at once.
 const ALL_EVERY: usize = 4;
-/// Writes go on so soon after the leader died.
-const WRITES_GO_ON_WITHIN: Duration = Duration::from_secs(3);
+/// Writes go on by then after a member died. It bounds a hang: how soon they do is measured, not asserted.
+const WRITES_GO_ON_WITHIN: Duration = Duration::from_secs(30);
 /// One attempt of the write that measures this.
 const ATTEMPT: Duration = Duration::from_millis(500);
 /// Each round sees so many acknowledged writes before it kills.
