@@ -33,7 +33,8 @@ fn claim(case: &mut Case<'_>, operation: &Operation, revision: i64, reply: &Repl
     let found = fault(case, operation, revision, Some(reply));
     if let Some(mut violation) = found {
         violation.ns = operation.return_ns.unwrap_or(operation.call_ns);
-        case.violations.push(violation.op(operation.id).revision(revision));
+        case.violations
+            .push(violation.op(operation.id).revision(revision));
         // What is there instead has another author.
         if violation_is_loss(case) {
             return;
@@ -87,24 +88,34 @@ fn fault(
 }
 
 fn alike(one: &[Change], other: &[Change]) -> bool {
-    one.iter().zip(other).all(|(one, other)| one.kind == other.kind && one.kv == other.kv)
+    one.iter()
+        .zip(other)
+        .all(|(one, other)| one.kind == other.kind && one.kv == other.kv)
 }
 
 /// Whether a revision shows nothing of an operation that left a token.
 fn lost(operation: &Operation, changes: &[Change]) -> bool {
     operation.token.as_ref().is_some_and(|own| {
-        !changes.iter().any(|change| token(change) == Some(own.as_bytes()))
+        !changes
+            .iter()
+            .any(|change| token(change) == Some(own.as_bytes()))
     })
 }
 
 /// What a difference between what an operation does and what a revision holds breaks.
 fn difference(expected: &[Change], got: &[Change]) -> (Guarantee, String) {
     let among = |change: &Change, list: &[Change]| {
-        list.iter().any(|other| other.kind == change.kind && other.kv == change.kv)
+        list.iter()
+            .any(|other| other.kind == change.kind && other.kv == change.kv)
     };
     let known = got.iter().all(|change| among(change, expected));
     let complete = expected.iter().all(|change| among(change, got));
-    let tokens = |list: &[Change]| list.iter().filter_map(token).map(<[u8]>::to_vec).collect::<Vec<_>>();
+    let tokens = |list: &[Change]| {
+        list.iter()
+            .filter_map(token)
+            .map(<[u8]>::to_vec)
+            .collect::<Vec<_>>()
+    };
     let (own, there) = (tokens(expected), tokens(got));
     let guarantee = match (known, complete) {
         (true, true) => Guarantee::K4,
@@ -115,9 +126,16 @@ fn difference(expected: &[Change], got: &[Change]) -> (Guarantee, String) {
     };
     let show = |list: &[Change]| super::log::describe(&list.iter().collect::<Vec<_>>());
     let what = match guarantee {
-        Guarantee::K1 => format!("an acknowledged write is lost: there is {} instead", show(got)),
+        Guarantee::K1 => format!(
+            "an acknowledged write is lost: there is {} instead",
+            show(got)
+        ),
         Guarantee::K5 => format!("counts differ: {got:?} instead of {expected:?}"),
-        _ => format!("the revision holds {} instead of {}", show(got), show(expected)),
+        _ => format!(
+            "the revision holds {} instead of {}",
+            show(got),
+            show(expected)
+        ),
     };
     (guarantee, what)
 }
@@ -150,7 +168,10 @@ fn revoked(case: &mut Case<'_>, operation: &Operation, revision: i64, lease: i64
     }
     let left = case.log.at(revision).revoked(lease).len();
     let found = if revision > case.log.last() {
-        Some((Guarantee::K1, "an acknowledged revocation is lost".to_owned()))
+        Some((
+            Guarantee::K1,
+            "an acknowledged revocation is lost".to_owned(),
+        ))
     } else if revision < floor {
         let what = format!("answered from a state before revision {floor}, which had been seen");
         Some((Guarantee::K2, what))
@@ -162,7 +183,8 @@ fn revoked(case: &mut Case<'_>, operation: &Operation, revision: i64, lease: i64
     };
     if let Some((guarantee, what)) = found {
         let violation = Violation::new(guarantee, ns, what);
-        case.violations.push(violation.op(operation.id).revision(revision));
+        case.violations
+            .push(violation.op(operation.id).revision(revision));
     }
     case.leases.gone(lease, revision, ns);
 }
@@ -172,7 +194,9 @@ pub(super) fn unknown(case: &mut Case<'_>) {
     let history = case.history;
     for operation in history.operations().filter(|operation| operation.unknown()) {
         let free = case.written(operation).iter().copied();
-        let free: Vec<_> = free.filter(|revision| !case.claimed.contains_key(revision)).collect();
+        let free: Vec<_> = free
+            .filter(|revision| !case.claimed.contains_key(revision))
+            .collect();
         let mut faults = Vec::new();
         let mut fits = Vec::new();
         for revision in free {
@@ -196,7 +220,8 @@ pub(super) fn unknown(case: &mut Case<'_>) {
             }
             _ => None,
         };
-        case.violations.extend(found.map(|violation| violation.op(operation.id)));
+        case.violations
+            .extend(found.map(|violation| violation.op(operation.id)));
     }
 }
 
@@ -204,7 +229,11 @@ pub(super) fn unknown(case: &mut Case<'_>) {
 fn elsewhere(case: &Case<'_>, operation: &Operation, revision: i64) -> bool {
     let own = operation.token.as_ref().map(|token| token.as_bytes());
     case.log.entry(revision).is_some_and(|entry| {
-        entry.changes.iter().filter_map(token).any(|token| Some(token) != own)
+        entry
+            .changes
+            .iter()
+            .filter_map(token)
+            .any(|token| Some(token) != own)
     })
 }
 

@@ -55,13 +55,18 @@ impl Compactions {
         if self.automatic {
             return i64::MAX;
         }
-        let before = self.asked.iter().filter(|(call, _, other)| *call < ns && Some(*other) != id);
+        let before = self
+            .asked
+            .iter()
+            .filter(|(call, _, other)| *call < ns && Some(*other) != id);
         before.map(|(_, revision, _)| *revision).max().unwrap_or(0)
     }
 
     /// The largest revision that is compacted for certain at a moment.
     pub(super) fn certain(&self, ns: u64) -> i64 {
         let later = self.done.partition_point(|(end, _)| *end < ns);
-        self.done[..later].last().map_or(0, |(_, revision)| *revision)
+        self.done[..later]
+            .last()
+            .map_or(0, |(_, revision)| *revision)
     }
 }

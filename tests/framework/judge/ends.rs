@@ -19,26 +19,38 @@ pub(super) fn check(case: &mut Case<'_>) {
     }
     found.extend(hashes(case.history, ns));
     case.violations.extend(found);
-    let newest = case.history.finals().map(|last| last.revision).max().unwrap_or(0);
-    let watching = case.streams.iter().any(|stream| stream.witness() && stream.live());
+    let newest = case
+        .history
+        .finals()
+        .map(|last| last.revision)
+        .max()
+        .unwrap_or(0);
+    let watching = case
+        .streams
+        .iter()
+        .any(|stream| stream.witness() && stream.live());
     if newest > case.log.last() && !watching {
         let last = case.log.last();
-        case.defects.push(format!("no witness watched from revision {last} to {newest}"));
+        case.defects.push(format!(
+            "no witness watched from revision {last} to {newest}"
+        ));
     }
 }
 
 fn held(case: &Case<'_>, last: &Final, ns: u64) -> Option<Violation> {
     let newest = case.log.last();
-    let accuse = |guarantee, what| {
-        Some(Violation::new(guarantee, ns, what).revision(last.revision))
-    };
+    let accuse =
+        |guarantee, what| Some(Violation::new(guarantee, ns, what).revision(last.revision));
     let who = &last.endpoint;
     if last.revision < newest {
         let what = format!("{who} ended at revision {} of {newest}", last.revision);
         return accuse(Guarantee::K1, what);
     }
     if last.revision > newest {
-        let what = format!("{who} ended at revision {}, witnesses at {newest}", last.revision);
+        let what = format!(
+            "{who} ended at revision {}, witnesses at {newest}",
+            last.revision
+        );
         return accuse(Guarantee::W4, what);
     }
     let all = Interval::new(&Bytes::from_static(b"\0"), &Bytes::from_static(b"\0"));
@@ -48,11 +60,16 @@ fn held(case: &Case<'_>, last: &Final, ns: u64) -> Option<Violation> {
         return None;
     }
     let by_key = |pairs: Vec<&Pair>| -> BTreeMap<Bytes, Pair> {
-        pairs.into_iter().map(|pair| (pair.key.clone(), pair.clone())).collect()
+        pairs
+            .into_iter()
+            .map(|pair| (pair.key.clone(), pair.clone()))
+            .collect()
     };
     let (expected, got) = (by_key(expected), by_key(last.kvs.iter().collect()));
     let keys = expected.keys().chain(got.keys());
-    let different = keys.filter(|key| expected.get(*key) != got.get(*key)).min()?;
+    let different = keys
+        .filter(|key| expected.get(*key) != got.get(*key))
+        .min()?;
     let what = format!(
         "{who} ended with {:?} instead of {:?}",
         got.get(different),
@@ -74,7 +91,12 @@ fn hashes(history: &History, end_ns: u64) -> Vec<Violation> {
         };
         let at = (hash.hash_revision, hash.compact_revision);
         let known = hash.hash_revision > 0;
-        known.then_some((operation.return_ns?, at, hash.hash, operation.endpoint.as_str()))
+        known.then_some((
+            operation.return_ns?,
+            at,
+            hash.hash,
+            operation.endpoint.as_str(),
+        ))
     });
     let mut seen: BTreeMap<(i64, i64), (u32, &str)> = BTreeMap::new();
     let mut found = Vec::new();

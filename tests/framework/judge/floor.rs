@@ -36,7 +36,9 @@ impl Floor {
     /// The largest revision seen before a moment.
     pub(super) fn before(&self, ns: u64) -> i64 {
         let later = self.steps.partition_point(|(seen, _)| *seen < ns);
-        self.steps[..later].last().map_or(1, |(_, revision)| *revision)
+        self.steps[..later]
+            .last()
+            .map_or(1, |(_, revision)| *revision)
     }
 
     /// When a revision, or a later one, was first seen.

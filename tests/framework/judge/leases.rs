@@ -110,7 +110,9 @@ impl Leases {
 }
 
 fn ttl_ns(seconds: i64) -> u64 {
-    u64::try_from(seconds).unwrap_or(0).saturating_mul(NS_PER_SECOND)
+    u64::try_from(seconds)
+        .unwrap_or(0)
+        .saturating_mul(NS_PER_SECOND)
 }
 
 /// Everything about leases that the revisions do not show.
@@ -131,7 +133,11 @@ fn renewed_after_end(case: &Case<'_>, operation: &Operation) -> Option<Violation
         return None;
     };
     let answer = operation.answer()?;
-    let lease = case.leases.by_id.get(&id).filter(|lease| lease.grants <= 1)?;
+    let lease = case
+        .leases
+        .by_id
+        .get(&id)
+        .filter(|lease| lease.grants <= 1)?;
     let (_, gone_ns) = lease.gone?;
     match answer.reply {
         Reply::LeaseKeepalive { ttl: 1.. } if operation.call_ns > gone_ns => {
@@ -144,13 +150,18 @@ fn renewed_after_end(case: &Case<'_>, operation: &Operation) -> Option<Violation
 
 /// An operation that was told that a lease is gone when it cannot be.
 fn denied(case: &Case<'_>, operation: &Operation) -> Option<Violation> {
-    let not_found =
-        || operation.failure().is_some_and(|failure| failure.text == errors::LEASE_NOT_FOUND.text);
+    let not_found = || {
+        operation
+            .failure()
+            .is_some_and(|failure| failure.text == errors::LEASE_NOT_FOUND.text)
+    };
     let id = match &operation.args {
-        Args::LeaseKeepalive(LeaseId { id }) => match operation.answer().map(|answer| &answer.reply) {
-            Some(Reply::LeaseKeepalive { ttl: ..=0 }) => *id,
-            _ => return None,
-        },
+        Args::LeaseKeepalive(LeaseId { id }) => {
+            match operation.answer().map(|answer| &answer.reply) {
+                Some(Reply::LeaseKeepalive { ttl: ..=0 }) => *id,
+                _ => return None,
+            }
+        }
         Args::LeaseRevoke(LeaseId { id }) if not_found() => *id,
         Args::Put(put) if put.lease != 0 && not_found() => put.lease,
         _ => return None,
@@ -172,7 +183,9 @@ fn attached_after_end(case: &Case<'_>) -> Vec<Violation> {
         };
         for change in entry.changes.iter().filter(put) {
             let lease = case.leases.by_id.get(&change.kv.lease);
-            let gone = lease.filter(|lease| lease.grants <= 1).and_then(|lease| lease.gone);
+            let gone = lease
+                .filter(|lease| lease.grants <= 1)
+                .and_then(|lease| lease.gone);
             if gone.is_some_and(|(gone, _)| revision > gone) {
                 let what = format!(
                     "{:?} was attached to lease {:x} after it was gone",
@@ -188,17 +201,28 @@ fn attached_after_end(case: &Case<'_>) -> Vec<Violation> {
 
 /// Keys that are still there at the end though their lease was due long before.
 fn late(case: &Case<'_>) -> Vec<Violation> {
-    let setting = case.history.meta().and_then(|meta| meta.settings.get(LATE_MS));
-    let (Some(bound_ms), Some(end_ns)) = (setting.and_then(|json| json.as_u64()), end(case.history))
+    let setting = case
+        .history
+        .meta()
+        .and_then(|meta| meta.settings.get(LATE_MS));
+    let (Some(bound_ms), Some(end_ns)) =
+        (setting.and_then(|json| json.as_u64()), end(case.history))
     else {
         return Vec::new();
     };
-    let ends = case.history.faults().filter(|fault| fault.phase == Phase::End);
+    let ends = case
+        .history
+        .faults()
+        .filter(|fault| fault.phase == Phase::End);
     let quiet_ns = ends.map(|fault| fault.ns).max().unwrap_or(0);
     let state = case.log.at(case.log.last());
     let mut found = Vec::new();
     for (id, lease) in &case.leases.by_id {
-        let due = lease.renewals.iter().map(|(_, end, ttl)| end.saturating_add(*ttl)).max();
+        let due = lease
+            .renewals
+            .iter()
+            .map(|(_, end, ttl)| end.saturating_add(*ttl))
+            .max();
         let Some(due) = due.filter(|_| !lease.unknown) else {
             continue;
         };

@@ -67,7 +67,9 @@ fn unmarked(args: &Args) -> bool {
         Args::Txn(txn) => [&txn.success, &txn.failure].into_iter().any(|branch| {
             branch.iter().any(unmarked)
                 || (branch.iter().any(Args::can_write)
-                    && !branch.iter().any(|op| matches!(op, Args::Put(put) if !put.ignore_value)))
+                    && !branch
+                        .iter()
+                        .any(|op| matches!(op, Args::Put(put) if !put.ignore_value)))
         }),
         Args::Put(put) => put.ignore_value,
         Args::Delete(_) | Args::LeaseRevoke(_) => true,
@@ -162,7 +164,10 @@ fn augment(
 
 /// What a revision without an author breaks.
 fn offence(case: &Case<'_>, revision: i64) -> Violation {
-    let entry = case.log.entry(revision).expect("only revisions that were seen are open");
+    let entry = case
+        .log
+        .entry(revision)
+        .expect("only revisions that were seen are open");
     let show = super::log::describe(&entry.changes.iter().collect::<Vec<_>>());
     let accuse = |guarantee, what: String| {
         Violation::new(guarantee, entry.seen_ns, format!("{what}: {show}")).revision(revision)
@@ -185,10 +190,11 @@ fn offence(case: &Case<'_>, revision: i64) -> Violation {
         Some(operation) if case.claimed.values().any(|id| *id == operation.id) => {
             accuse(Guarantee::K8, "a write took effect twice".to_owned()).op(operation.id)
         }
-        Some(operation) => {
-            accuse(Guarantee::K2, "a write took effect that says it did not".to_owned())
-                .op(operation.id)
-        }
+        Some(operation) => accuse(
+            Guarantee::K2,
+            "a write took effect that says it did not".to_owned(),
+        )
+        .op(operation.id),
         None => accuse(Guarantee::K2, "nobody wrote this".to_owned()),
     }
 }

@@ -56,7 +56,9 @@ impl Log {
         let mut sightings: BTreeMap<i64, Vec<Sighting<'_>>> = BTreeMap::new();
         let witnesses: Vec<_> = streams.iter().filter(|stream| stream.witness()).collect();
         if witnesses.is_empty() {
-            faults.defects.push("no witness watched all keys".to_owned());
+            faults
+                .defects
+                .push("no witness watched all keys".to_owned());
         }
         for witness in &witnesses {
             sight(witness, &mut sightings);
@@ -158,7 +160,11 @@ fn sight<'a>(witness: &Stream<'a>, sightings: &mut BTreeMap<i64, Vec<Sighting<'a
         let seen = sightings.entry(revision).or_default();
         let equal = seen.iter_mut().find(|other| {
             other.changes.len() == changes.len()
-                && other.changes.iter().zip(&changes).all(|(one, other)| same(one, other))
+                && other
+                    .changes
+                    .iter()
+                    .zip(&changes)
+                    .all(|(one, other)| same(one, other))
         });
         match equal {
             Some(sighting) => {
@@ -197,7 +203,9 @@ fn agree(revision: i64, mut seen: Vec<Sighting<'_>>, faults: &mut Faults) -> Ent
         let violation = Violation::new(guarantee, last.last_ns, what);
         faults.violations.push(violation.revision(revision));
     }
-    let last = seen.pop().expect("a revision is in the map only if somebody saw it");
+    let last = seen
+        .pop()
+        .expect("a revision is in the map only if somebody saw it");
     Entry {
         changes: last.changes.into_iter().cloned().collect(),
         seen_ns: last.first_ns,
@@ -218,7 +226,10 @@ fn missing(revision: i64, witnesses: &[&Stream<'_>], faults: &mut Faults) {
     let passed = witnesses.iter().find(|witness| witness.passed(revision));
     match passed {
         Some(witness) => {
-            let what = format!("{} went past a revision that nobody was shown", witness.endpoint);
+            let what = format!(
+                "{} went past a revision that nobody was shown",
+                witness.endpoint
+            );
             let violation = Violation::new(Guarantee::K5, witness.end_ns(), what);
             faults.violations.push(violation.revision(revision));
         }
@@ -236,7 +247,11 @@ pub(super) struct At<'a> {
 }
 
 impl<'a> At<'a> {
-    fn pairs(&self, interval: &Interval, revision: i64) -> impl Iterator<Item = &'a Pair> + use<'a> {
+    fn pairs(
+        &self,
+        interval: &Interval,
+        revision: i64,
+    ) -> impl Iterator<Item = &'a Pair> + use<'a> {
         let keys = self.log.keys.range::<[u8], _>(interval.bounds());
         keys.filter_map(move |(_, versions)| newest(versions, revision))
     }

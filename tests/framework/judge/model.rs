@@ -108,7 +108,11 @@ impl<S: State> Run<'_, S> {
             }
             (Args::Delete(delete), Some(Reply::Delete(removed))) => {
                 let prevs = self.delete(delete);
-                self.same("the number deleted", &(prevs.len() as i64), &removed.deleted)?;
+                self.same(
+                    "the number deleted",
+                    &(prevs.len() as i64),
+                    &removed.deleted,
+                )?;
                 let expected = if delete.prev_kv { prevs } else { Vec::new() };
                 self.same("the previous pairs", &expected, &removed.prevs)
             }
@@ -119,9 +123,17 @@ impl<S: State> Run<'_, S> {
             }
             (Args::Txn(txn), Some(Reply::Txn(tried))) => {
                 self.nested = true;
-                self.same("whether the compares held", &self.holds(txn), &tried.succeeded)?;
+                self.same(
+                    "whether the compares held",
+                    &self.holds(txn),
+                    &tried.succeeded,
+                )?;
                 let branch = txn.branch(tried.succeeded);
-                self.same("the number of responses", &branch.len(), &tried.responses.len())?;
+                self.same(
+                    "the number of responses",
+                    &branch.len(),
+                    &tried.responses.len(),
+                )?;
                 let mut both = branch.iter().zip(&tried.responses);
                 both.try_for_each(|(op, reply)| self.op(op, Some(reply)))
             }
@@ -166,8 +178,9 @@ impl<S: State> Run<'_, S> {
             return self.state.range(interval).into_iter().cloned().collect();
         }
         let pairs = self.state.range(interval).into_iter();
-        let mut merged: BTreeMap<_, _> =
-            pairs.map(|pair| (pair.key.clone(), Some(pair.clone()))).collect();
+        let mut merged: BTreeMap<_, _> = pairs
+            .map(|pair| (pair.key.clone(), Some(pair.clone())))
+            .collect();
         let written = self.written.range::<[u8], _>(interval.bounds());
         merged.extend(written.map(|(key, pair)| (key.clone(), pair.clone())));
         merged.into_values().flatten().collect()
@@ -184,14 +197,22 @@ impl<S: State> Run<'_, S> {
         let old = prev.clone().unwrap_or_default();
         let pair = Pair {
             key: put.key.clone(),
-            value: if put.ignore_value { old.value } else { put.value.clone() },
+            value: if put.ignore_value {
+                old.value
+            } else {
+                put.value.clone()
+            },
             create_revision: match old.version {
                 0 => self.revision,
                 _ => old.create_revision,
             },
             mod_revision: self.revision,
             version: old.version + 1,
-            lease: if put.ignore_lease { old.lease } else { put.lease },
+            lease: if put.ignore_lease {
+                old.lease
+            } else {
+                put.lease
+            },
         };
         self.changes.push(Change {
             kind: ChangeKind::Put,
@@ -302,8 +323,15 @@ fn ranges(get: &Get, pairs: Vec<Pair>, got: &Ranged) -> Result<(), String> {
 /// Filters, sorts and cuts, in that order. A sort by target without an order sorts what the limit has left.
 fn select(get: &Get, mut pairs: Vec<Pair>) -> (Vec<Pair>, bool) {
     pairs.retain(|pair| {
-        within(pair.mod_revision, get.min_mod_revision, get.max_mod_revision)
-            && within(pair.create_revision, get.min_create_revision, get.max_create_revision)
+        within(
+            pair.mod_revision,
+            get.min_mod_revision,
+            get.max_mod_revision,
+        ) && within(
+            pair.create_revision,
+            get.min_create_revision,
+            get.max_create_revision,
+        )
     });
     let more = get.limit > 0 && pairs.len() as i64 > get.limit;
     let cut = |pairs: &mut Vec<Pair>| {
@@ -347,7 +375,11 @@ fn by(target: SortTarget, one: &Pair, other: &Pair) -> Ordering {
 ///
 /// A limit may cut among equals too; such a list is accepted if what it has instead sorts the same.
 fn alike(get: &Get, expected: &[Pair], got: &[Pair]) -> bool {
-    if expected.iter().zip(got).all(|(one, other)| shows(get, one, other)) {
+    if expected
+        .iter()
+        .zip(got)
+        .all(|(one, other)| shows(get, one, other))
+    {
         return true;
     }
     if get.sort_target == SortTarget::Key {

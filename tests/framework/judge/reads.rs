@@ -67,11 +67,15 @@ fn content(
 fn compacted(case: &Case<'_>, operation: &Operation, revision: i64) -> Option<(Guarantee, String)> {
     let certain = case.compactions.certain(operation.call_ns);
     match operation.args {
-        Args::Compact(Compact { revision: asked, .. }) if asked > revision => {
+        Args::Compact(Compact {
+            revision: asked, ..
+        }) if asked > revision => {
             let what = format!("compacted {asked}, which is in the future of {revision}");
             Some((Guarantee::K7, what))
         }
-        Args::Compact(Compact { revision: asked, .. }) if asked > 0 && asked <= certain => {
+        Args::Compact(Compact {
+            revision: asked, ..
+        }) if asked > 0 && asked <= certain => {
             let what = format!("compacted {asked} again, below {certain}");
             Some((Guarantee::K7, what))
         }
@@ -150,15 +154,22 @@ fn backwards(history: &History) -> Vec<Violation> {
 /// When each member's processes began; only members of which something is known.
 fn starts(history: &History) -> HashMap<u64, Vec<u64>> {
     let members = history.meta().map_or(&[][..], |meta| &meta.members);
-    let mut starts: HashMap<u64, Vec<u64>> =
-        members.iter().map(|member| (member.id, Vec::new())).collect();
-    for process in history.processes().filter(|process| process.event == ProcEvent::Start) {
+    let mut starts: HashMap<u64, Vec<u64>> = members
+        .iter()
+        .map(|member| (member.id, Vec::new()))
+        .collect();
+    for process in history
+        .processes()
+        .filter(|process| process.event == ProcEvent::Start)
+    {
         let named = members.iter().find(|member| member.name == process.name);
         if let Some(member) = process.member.or(named.map(|member| member.id)) {
             starts.entry(member).or_default().push(process.ns);
         }
     }
-    starts.values_mut().for_each(|starts| starts.sort_unstable());
+    starts
+        .values_mut()
+        .for_each(|starts| starts.sort_unstable());
     starts
 }
 
@@ -187,7 +198,9 @@ fn backwards_of(starts: &[u64], mut operations: Vec<&Operation>) -> Vec<Violatio
         }
         if serializable(&operation.args)
             && let (Some(process), Some(revision)) = (process(operation), revision(operation))
-            && let Some((highest, id)) = highest.get(&process).filter(|(highest, _)| *highest > revision)
+            && let Some((highest, id)) = highest
+                .get(&process)
+                .filter(|(highest, _)| *highest > revision)
         {
             let what = format!("shows revision {revision}, the same process had shown {highest}");
             let violation = Violation::new(Guarantee::K6, operation.call_ns, what);

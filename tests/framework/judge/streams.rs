@@ -17,7 +17,6 @@ pub(super) struct Stream<'a> {
     /// What it was sent, in order.
     pub(super) items: Vec<(u64, Item<'a>)>,
     pub(super) end: Option<(u64, End<'a>)>,
-    client: u64,
 }
 
 /// Something that a watch was sent.
@@ -53,7 +52,10 @@ pub(super) fn streams(history: &History) -> Vec<Stream<'_>> {
     for record in history.watches() {
         if let WatchEvent::Create { args } = &record.event {
             by_watch.insert(record.watch, streams.len());
-            by_client.entry(record.client).or_default().push(streams.len());
+            by_client
+                .entry(record.client)
+                .or_default()
+                .push(streams.len());
             streams.push(Stream::new(record, args));
             continue;
         }
@@ -84,8 +86,12 @@ fn progress<'a>(
         WatchEvent::Progress {
             scope: Scope::Stream,
             ..
-        } => by_client.get(&record.client).map_or(&[][..], |list| &list[..]),
-        _ => by_watch.get(&record.watch).map_or(&[][..], std::slice::from_ref),
+        } => by_client
+            .get(&record.client)
+            .map_or(&[][..], |list| &list[..]),
+        _ => by_watch
+            .get(&record.watch)
+            .map_or(&[][..], std::slice::from_ref),
     };
     for at in covered {
         let stream = &mut streams[*at];
@@ -107,7 +113,6 @@ impl<'a> Stream<'a> {
             created: None,
             items: Vec::new(),
             end: None,
-            client: record.client,
         }
     }
 
@@ -210,7 +215,9 @@ impl<'a> Stream<'a> {
 
     /// The last revision that it was sent whole, by events or bookmark.
     pub(super) fn reached(&self) -> Option<i64> {
-        let events = self.whole_changes().map(|(_, change)| change.kv.mod_revision);
+        let events = self
+            .whole_changes()
+            .map(|(_, change)| change.kv.mod_revision);
         let bookmarks = self.items.iter().filter_map(|(_, item)| match item {
             Item::Progress { revision, .. } => Some(*revision),
             Item::Premature | Item::Batch { .. } => None,

@@ -55,8 +55,12 @@ impl<'a> Watch<'a> {
     }
 
     fn accuse(&mut self, guarantee: Guarantee, ns: u64, revision: i64, what: String) {
-        let what = format!("watch {} on {}: {what}", self.stream.watch, self.stream.endpoint);
-        self.found.push(Violation::new(guarantee, ns, what).revision(revision));
+        let what = format!(
+            "watch {} on {}: {what}",
+            self.stream.watch, self.stream.endpoint
+        );
+        self.found
+            .push(Violation::new(guarantee, ns, what).revision(revision));
     }
 
     /// Each thing as it came.
@@ -79,7 +83,10 @@ impl<'a> Watch<'a> {
 
     fn progress(&mut self, ns: u64, revision: i64, scope: Scope) {
         let last = self.last.map_or(0, |(last, _)| last);
-        let future = self.stream.start().is_some_and(|start| revision < start - 1);
+        let future = self
+            .stream
+            .start()
+            .is_some_and(|start| revision < start - 1);
         if scope == Scope::Stream && future {
             // It speaks of the other watches on the stream.
             return;
@@ -131,7 +138,12 @@ impl<'a> Watch<'a> {
         if !fresh {
             self.accuse(Guarantee::W2, ns, revision, format!("{key:?} came twice"));
         } else if revision < last {
-            self.accuse(Guarantee::W1, ns, revision, format!("{key:?} came after {last}"));
+            self.accuse(
+                Guarantee::W1,
+                ns,
+                revision,
+                format!("{key:?} came after {last}"),
+            );
         }
         if revision < start {
             self.accuse(Guarantee::W9, ns, revision, format!("it starts at {start}"));
@@ -152,9 +164,8 @@ impl<'a> Watch<'a> {
     fn contents(&mut self, ns: u64, event: &Change) {
         let (kv, revision) = (&event.kv, event.kv.mod_revision);
         let entry = self.case.log.entry(revision);
-        let known = entry.and_then(|entry| {
-            entry.changes.iter().find(|change| change.kv.key == kv.key)
-        });
+        let known =
+            entry.and_then(|entry| entry.changes.iter().find(|change| change.kv.key == kv.key));
         if known.is_none_or(|known| known.kind != event.kind || known.kv != *kv) {
             let what = format!("{:?} {kv:?}, the log has {known:?}", event.kind);
             self.accuse(Guarantee::W4, ns, revision, what);
@@ -193,7 +204,10 @@ impl<'a> Watch<'a> {
         let torn = self.stream.torn();
         let case = self.case;
         for (revision, entry) in case.log.entries(start, reached) {
-            let wanted = entry.changes.iter().filter(|change| wants(self.stream, change));
+            let wanted = entry
+                .changes
+                .iter()
+                .filter(|change| wants(self.stream, change));
             let missing: Vec<_> = wanted
                 .clone()
                 .filter(|change| !self.delivered.contains(&(revision, &change.kv.key[..])))
@@ -215,12 +229,17 @@ impl<'a> Watch<'a> {
             .bookmarks
             .iter()
             .any(|(bookmark, last)| *bookmark >= revision && *last < revision);
-        let first = self.stream.changes().map(|(_, event)| event.kv.mod_revision).min();
+        let first = self
+            .stream
+            .changes()
+            .map(|(_, event)| event.kv.mod_revision)
+            .min();
         if some {
             Guarantee::W3
         } else if overtaken {
             Guarantee::W6
-        } else if self.stream.args.start_revision > 0 && first.is_none_or(|first| revision < first) {
+        } else if self.stream.args.start_revision > 0 && first.is_none_or(|first| revision < first)
+        {
             Guarantee::W5
         } else {
             Guarantee::W4
@@ -234,7 +253,10 @@ impl<'a> Watch<'a> {
         for (ns, event) in self.stream.whole_changes() {
             let revision = event.kv.mod_revision;
             let place = self.case.log.entry(revision).and_then(|entry| {
-                entry.changes.iter().position(|change| change.kv.key == event.kv.key)
+                entry
+                    .changes
+                    .iter()
+                    .position(|change| change.kv.key == event.kv.key)
             });
             let place = (revision, place.unwrap_or(0));
             if place < at {
