@@ -39,6 +39,9 @@ mod streams;
 mod verdict;
 mod watches;
 
+#[cfg(test)]
+mod tests;
+
 pub use verdict::{Guarantee, Verdict, Violation};
 
 use crate::history::History;
