@@ -56,6 +56,11 @@ impl Object for Key {
         }
         Some(now.map(Digested))
     }
+
+    fn neutral(&self, op: &Self::Op) -> bool {
+        op.iter()
+            .all(|step| matches!(step, Step::Holds(..) | Step::Sees(_) | Step::Exists(_)))
+    }
 }
 
 /// A pair that is known by its last write.

@@ -60,6 +60,10 @@ impl Object for Lease {
             | (Life::Before | Life::After, Op::Meets | Op::Ends) => None,
         }
     }
+
+    fn neutral(&self, op: &Op) -> bool {
+        matches!(op, Op::Meets) && !self.maybe_granted
+    }
 }
 
 /// The calls on each lease.

@@ -111,6 +111,10 @@ impl<'a> Object for Whole<'a> {
         }
         Some(after)
     }
+
+    fn neutral(&self, op: &Op<'a>) -> bool {
+        !op.changes
+    }
 }
 
 /// The calls on the whole.
