@@ -8,9 +8,11 @@
 //! Without this, a read that is passed over is missed only at its return, many choices later.
 
 use std::{
-    collections::{HashSet, hash_map::DefaultHasher},
+    collections::HashSet,
     hash::{Hash, Hasher},
 };
+
+use super::super::hash::{Mixer, Quick};
 
 /// A call of an operation.
 pub(super) struct Call<O> {
@@ -135,7 +137,7 @@ pub(super) fn search<T: Object>(object: &T, first: T::State, calls: &[Call<T::Op
     let mut list = List::new(calls);
     let mut state = first;
     let mut taken: Vec<Taken<T::State>> = Vec::new();
-    let mut tried: HashSet<(u64, u64)> = HashSet::new();
+    let mut tried: HashSet<(u64, u64), Quick> = HashSet::default();
     let mut set = 0;
     let mut furthest = (0, HEAD);
     let mut place = HEAD;
@@ -226,7 +228,7 @@ fn mark(call: usize) -> u64 {
 }
 
 fn digest(state: &impl Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
+    let mut hasher = Mixer::default();
     state.hash(&mut hasher);
     hasher.finish()
 }
