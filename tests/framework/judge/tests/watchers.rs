@@ -111,7 +111,7 @@ impl Watchers {
     }
 
     /// Confirms a watch, or cancels it if what it needs is compacted.
-    fn confirm(&mut self, watcher: &mut Watcher, applied: i64, store: &Store, now: u64) -> bool {
+    fn confirm(&self, watcher: &mut Watcher, applied: i64, store: &Store, now: u64) -> bool {
         if !watcher.created {
             watcher.created = true;
             if watcher.args.start_revision == 0 {
@@ -139,7 +139,7 @@ impl Watchers {
     }
 
     fn send(
-        &mut self,
+        &self,
         watcher: &mut Watcher,
         applied: i64,
         store: &Store,
