@@ -21,6 +21,8 @@ mod args;
 mod classify;
 mod convert;
 mod defects;
+#[cfg(test)]
+mod format_test;
 mod json;
 mod operation;
 mod recorder;
