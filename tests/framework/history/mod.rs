@@ -24,6 +24,7 @@ mod defects;
 #[cfg(test)]
 mod format_test;
 mod json;
+mod line;
 mod operation;
 mod recorder;
 mod reply;
