@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use catena_api::{errors, etcd::etcdserverpb as pb};
 use catena_raft::{Leadership, Node};
-use catena_runtime::Runtime;
+use catena_runtime::{Runtime, Task};
 use catena_store::Reader;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -177,6 +177,15 @@ impl Server {
                 seen = leader;
             }
         }
+    }
+
+    /// Starts a task, which ends with its handle.
+    pub(crate) fn spawn(
+        &self,
+        name: &'static str,
+        future: impl Future<Output = ()> + Send + 'static,
+    ) -> Task {
+        self.runtime.tasks.spawn(name, Box::pin(future))
     }
 
     /// Runs `future` at most until the time for requests is over.
