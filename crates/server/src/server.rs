@@ -162,6 +162,7 @@ impl Server {
         let (mut seen, mut leaderless) = (None, 0);
         loop {
             tokio::select! {
+                biased;
                 changed = leadership.changed() => if changed.is_err() { return },
                 () = &mut look => {
                     look = self.runtime.clock.sleep(self.config.election);
