@@ -66,7 +66,11 @@ pub(crate) async fn start<C: Types>(
         config.identity.member_id,
         openraft_config.clone(),
         links,
-        Log::new(runtime.clone(), machine.wal.clone()),
+        Log::new(
+            runtime.clone(),
+            machine.wal.clone(),
+            config.observer.clone(),
+        ),
         StateMachine::new(machine.clone()),
     )
     .await
