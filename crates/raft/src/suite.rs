@@ -1,5 +1,7 @@
 //! openraft's own suite of what log and state machine must do, on our log and on each engine.
 
+use std::sync::Arc;
+
 use catena_runtime::{Runtime, Task};
 use catena_store::{
     Store,
@@ -66,7 +68,11 @@ impl StoreBuilder<Prod, Log, StateMachine, Guard> for Builder {
             _commit: runtime.tasks.spawn("commit", Box::pin(commit)),
             _dir: dir,
         };
-        Ok((guard, Log::new(runtime, wal), StateMachine::new(machine)))
+        Ok((
+            guard,
+            Log::new(runtime, wal, Arc::new(Blind)),
+            StateMachine::new(machine),
+        ))
     }
 }
 
