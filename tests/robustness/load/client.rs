@@ -23,6 +23,9 @@ const REST: Duration = Duration::from_millis(10);
 /// A client whose operation failed rests so long, as users' clients do.
 const REST_AFTER_FAILURE: Duration = Duration::from_millis(50);
 
+/// The mix of a run, with whatever randomness it draws from.
+pub(crate) type AnyMix = Mix<Box<dyn FnMut(u64) -> u64 + Send>>;
+
 /// What clients share.
 #[derive(Clone)]
 pub(crate) struct Desk {
@@ -31,7 +34,7 @@ pub(crate) struct Desk {
     /// What is recorded.
     pub(crate) recorder: Recorder,
     /// Where operations come from.
-    pub(crate) mix: Arc<Mutex<Mix>>,
+    pub(crate) mix: Arc<Mutex<AnyMix>>,
     /// Operations that were done.
     pub(crate) done: Arc<AtomicU64>,
     /// Whether clients end.
@@ -70,7 +73,8 @@ enum Ending {
 
 async fn one(desk: &Desk, number: u64, random: &mut StdRng) -> Ending {
     let seat = desk.seats.at(random.random_range(0..60));
-    let (mut args, token) = desk.mix.lock().next(number);
+    let call = desk.mix.lock().next(number);
+    let (mut args, token) = (call.args, call.token);
     if let Args::Compact(compact) = &mut args {
         compact.revision = compact.revision.min(desk.seats.witnessed());
     }

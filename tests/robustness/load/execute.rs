@@ -29,8 +29,8 @@ async fn send(client: &Client, args: &Args) -> Result<Answer, Status> {
         Args::Delete(delete) => client.delete_with(delete.into()).await?.into(),
         Args::Txn(txn) => client.txn(txn.into()).await?.into(),
         Args::Compact(compact) => {
-            let done = client.kv().compact(tonic::Request::new(compact.into()));
-            done.await?.into_inner().into()
+            let request = tonic::Request::new(compact.into());
+            client.kv().compact(request).await?.into_inner().into()
         }
         Args::LeaseGrant(grant) => client.grant(grant.ttl, grant.id).await?.into(),
         Args::LeaseRevoke(lease) => client.revoke(lease.id).await?.into(),

@@ -16,14 +16,13 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use framework::{
     history::{Filter, Recorder, WatchArgs},
-    mix::Mix,
     wait_until,
 };
 use parking_lot::Mutex;
 use rand::{Rng, rngs::StdRng};
 use tokio::{task::JoinHandle, time::timeout};
 
-pub(crate) use client::Desk;
+pub(crate) use client::{AnyMix, Desk};
 pub(crate) use execute::execute;
 pub(crate) use seats::{Seat, Seats};
 use watcher::{Progress, Wish};
@@ -47,7 +46,7 @@ pub(crate) struct Load {
 
 impl Load {
     /// No clients yet.
-    pub(crate) fn new(seats: &Seats, recorder: &Recorder, mix: Mix) -> Self {
+    pub(crate) fn new(seats: &Seats, recorder: &Recorder, mix: AnyMix) -> Self {
         let desk = Desk {
             seats: seats.clone(),
             recorder: recorder.clone(),

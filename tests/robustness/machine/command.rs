@@ -24,14 +24,7 @@ fn at_home<A: AsRef<OsStr>>(args: &[A]) -> Vec<OsString> {
 }
 
 /// Runs a command without holding up other tasks; gives what it printed, or fails with it.
-pub(crate) async fn run<A: AsRef<OsStr>>(args: &[A]) -> Result<String> {
-    let (status, printed) = run_status(args).await?;
-    ensure!(status == Some(0), "{}: {printed}", name(args));
-    Ok(printed)
-}
-
-/// Runs a command; gives its exit code, if it ended by itself, and what it printed.
-pub(crate) async fn run_status<A: AsRef<OsStr>>(args: &[A]) -> Result<(Option<i32>, String)> {
+pub(super) async fn run<A: AsRef<OsStr>>(args: &[A]) -> Result<String> {
     let line = at_home(args);
     let output = tokio::process::Command::new(&line[0])
         .args(&line[1..])
@@ -41,14 +34,13 @@ pub(crate) async fn run_status<A: AsRef<OsStr>>(args: &[A]) -> Result<(Option<i3
         .await
         .with_context(|| name(args))?;
     let printed = [output.stdout, output.stderr].concat();
-    Ok((
-        output.status.code(),
-        String::from_utf8_lossy(&printed).into_owned(),
-    ))
+    let printed = String::from_utf8_lossy(&printed).into_owned();
+    ensure!(output.status.success(), "{}: {printed}", name(args));
+    Ok(printed)
 }
 
 /// Runs a command to its end where no runtime is at hand, as in a drop; says on standard error if it failed.
-pub(crate) fn at_end<A: AsRef<OsStr>>(args: &[A]) {
+pub(super) fn at_end<A: AsRef<OsStr>>(args: &[A]) {
     let line = at_home(args);
     let output = Command::new(&line[0])
         .args(&line[1..])

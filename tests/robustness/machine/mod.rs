@@ -19,10 +19,10 @@ use anyhow::{Context, Result};
 use framework::peers::Missing;
 use tempfile::TempDir;
 
-pub(crate) use command::{at_end, run, run_status};
+use command::run;
 pub(crate) use disk::Disk;
 pub(crate) use leftovers::leftovers;
-pub(crate) use net::{CLIENT, Host, Net};
+pub(crate) use net::Net;
 pub(crate) use trace::Trace;
 
 /// Programs that faults need, with Debian's package of each.

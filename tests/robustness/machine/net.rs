@@ -7,10 +7,8 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::{command::at_end, next_number, run, tool};
 
-/// A host as the tool names it: `1`, `2`, `3`, or [`CLIENT`].
-pub(crate) type Host = String;
-/// The host of the clients.
-pub(crate) const CLIENT: &str = "c";
+/// The host of the clients, as the tool names it. Those of the members are `1`, `2` and `3`.
+const CLIENT: &str = "c";
 
 /// First three numbers of every host's address: each switch is in a name space of its own, so all runs may use the same ones.
 const NET: &str = "10.77.0";
@@ -31,8 +29,8 @@ impl Net {
         Ok(net)
     }
 
-    /// The name with which all its name spaces begin.
-    pub(crate) fn host_of(place: usize) -> Host {
+    /// The name of the host of the member at a place.
+    pub(crate) fn host_of(place: usize) -> String {
         (place + 1).to_string()
     }
 
@@ -72,6 +70,14 @@ impl Net {
             .map(str::trim)
             .filter(|line| line.starts_with("in:") || line.starts_with("out:"));
         Ok(rules.map(str::to_owned).collect())
+    }
+
+    /// `UP`, `DOWN` or another word for the state of a host's link.
+    pub(crate) async fn link(&self, host: &str) -> Result<String> {
+        let status = self.tool(&["status"]).await?;
+        let line = status.lines().find(|line| line.starts_with(host));
+        let state = line.and_then(|line| line.split_whitespace().nth(2));
+        Ok(state.context("a state of the link")?.to_owned())
     }
 
     /// Packets that the queues of limited links have held back or dropped on a host.
