@@ -16,7 +16,7 @@ use super::next_number;
 /// strace has attached to every thread by then.
 const ATTACHED_WITHIN: Duration = Duration::from_secs(20);
 /// What strace writes at the end of a call that it changed.
-const CHANGED: &str = "INJECTED";
+const CHANGED: [&str; 2] = ["(INJECTED)", "(DELAYED)"];
 
 /// strace on a process; dropping it lets the process go on undisturbed.
 #[derive(Debug)]
@@ -52,7 +52,8 @@ impl Trace {
     /// How many calls have been changed.
     pub(crate) fn changed(&self) -> usize {
         fs::read_to_string(&self.output).map_or(0, |text| {
-            text.lines().filter(|line| line.contains(CHANGED)).count()
+            let changed = |line: &&str| CHANGED.iter().any(|mark| line.contains(mark));
+            text.lines().filter(changed).count()
         })
     }
 
