@@ -85,6 +85,29 @@ pub struct Verdict {
     pub undecided: Vec<String>,
 }
 
+impl Violation {
+    pub(super) fn new(guarantee: Guarantee, ns: u64, what: impl Into<String>) -> Self {
+        Self {
+            guarantee,
+            what: what.into(),
+            ops: Vec::new(),
+            revisions: Vec::new(),
+            ns,
+            faults: Vec::new(),
+        }
+    }
+
+    pub(super) fn op(mut self, id: u64) -> Self {
+        self.ops.push(id);
+        self
+    }
+
+    pub(super) fn revision(mut self, revision: i64) -> Self {
+        self.revisions.push(revision);
+        self
+    }
+}
+
 /// The most violations that are printed: after the first, most are its consequences.
 const SHOWN_MAX: usize = 20;
 
