@@ -23,6 +23,8 @@ pub(super) const FAULTS: &[Fault] = &[
 /// How long a disk stays full, unless its member stops before.
 const FULL_MS: u64 = 8_000;
 const LOOK_MS: u64 = 100;
+/// Blocks of 64 KiB that a disk must not be able to take: more than a file system gives back when it finds itself full.
+const PROBE_BLOCKS: usize = 1024;
 /// How long a disk stays slow, and by how much each sync is late.
 const SLOW_MS: u64 = 5_000;
 const SLOW_BY_MS: u64 = 200;
@@ -37,9 +39,9 @@ const BITES_WITHIN: Duration = Duration::from_secs(30);
 async fn full(g: &mut Ground) -> Result<()> {
     let place = g.follower().await?;
     let going = g.begin("disk-full", &[place], &[("ms", json!(FULL_MS))]);
-    g.disks[place].fill().await?;
     let mut stopped = None;
     for _ in 0..FULL_MS / LOOK_MS {
+        g.disks[place].fill().await?;
         g.rest(LOOK_MS).await;
         stopped = g.stopped(place).await?;
         if stopped.is_some() {
@@ -63,7 +65,7 @@ fn no_space(dir: &Path) -> Result<String> {
         _ => Err(error),
     })?;
     let block = [1_u8; 64 << 10];
-    let written = (0..4).try_for_each(|_| file.write_all(&block));
+    let written = (0..PROBE_BLOCKS).try_for_each(|_| file.write_all(&block));
     // It is not there if even the name found no space.
     let _ = fs::remove_file(path);
     match written {

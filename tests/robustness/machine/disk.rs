@@ -1,15 +1,22 @@
 //! A disk of one member that can lose its power, stand still or be full.
 
-use std::path::{Path, PathBuf};
+use std::{
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result};
 
-use super::{command::at_end, run, tool};
+use super::{command::at_end, next_number, run, tool};
 
 /// Size of a disk; the file behind it is sparse.
 const MIB: &str = "512";
 /// What is left when the disk is filled: less than a log or an engine wants to grow by at a time.
 const LEFT_BYTES: u64 = 64 << 10;
+
+/// How the names of files begin that only take space.
+const BALLAST: &str = "ballast";
 
 /// A loop-mounted XFS, made by `tools/powercut.sh`; dropping it unmounts and removes it.
 #[derive(Debug)]
@@ -55,18 +62,27 @@ impl Disk {
         Ok(self.tool("status", &[]).await?.trim().to_owned())
     }
 
-    /// Takes almost all of the space that is left.
+    /// Takes almost all of the space that is left. The file system gives back what it had set aside once it is full, so this is to
+    /// be repeated as long as the disk is to be full.
     pub(crate) async fn fill(&self) -> Result<()> {
-        let free = self.free_bytes().await?;
-        let bytes = free.saturating_sub(LEFT_BYTES).to_string();
-        let ballast = self.ballast();
-        run(&["fallocate".as_ref(), "-l".as_ref(), bytes.as_ref(), ballast.as_os_str()]).await?;
+        let bytes = self.free_bytes().await?.saturating_sub(LEFT_BYTES);
+        if bytes > 0 {
+            let ballast = self.mounted().join(format!("{BALLAST}{}", next_number()));
+            let args = ["fallocate", "-l", &bytes.to_string()].map(OsString::from);
+            run(&[&args, &[ballast.into_os_string()][..]].concat()).await?;
+        }
         Ok(())
     }
 
     /// Gives back what [`Disk::fill`] took.
     pub(crate) fn empty(&self) -> Result<()> {
-        std::fs::remove_file(self.ballast()).context("the ballast is there")
+        for entry in fs::read_dir(self.mounted())? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with(BALLAST) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
     }
 
     /// Bytes that a member could still write.
@@ -76,10 +92,6 @@ impl Disk {
         let printed = run(&[&args, &[mount.as_os_str()][..]].concat()).await?;
         let (blocks, size) = printed.trim().split_once(' ').context("two numbers")?;
         Ok(blocks.parse::<u64>()? * size.parse::<u64>()?)
-    }
-
-    fn ballast(&self) -> PathBuf {
-        self.mounted().join("ballast")
     }
 
     async fn tool(&self, verb: &str, rest: &[&str]) -> Result<String> {
