@@ -28,7 +28,14 @@ const USAGE: &str = "--runs N [--target catena|etcd-3.7.1|etcd-3.5.1] [--fault N
 impl Arguments {
     /// The arguments, if these words are those of runs by hand; else they are the test runner's.
     pub(crate) fn parse(words: &[String]) -> Result<Option<Self>> {
-        const OURS: [&str; 6] = ["--runs", "--target", "--fault", "--members", "--seed", "--keep"];
+        const OURS: [&str; 6] = [
+            "--runs",
+            "--target",
+            "--fault",
+            "--members",
+            "--seed",
+            "--keep",
+        ];
         if !words.iter().any(|word| OURS.contains(&word.as_str())) {
             return Ok(None);
         }
@@ -42,7 +49,9 @@ impl Arguments {
         };
         let mut words = words.iter();
         while let Some(word) = words.next() {
-            let value = words.next().with_context(|| format!("{word} wants a value; {USAGE}"))?;
+            let value = words
+                .next()
+                .with_context(|| format!("{word} wants a value; {USAGE}"))?;
             arguments.set(word, value)?;
         }
         Ok(Some(arguments))

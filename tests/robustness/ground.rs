@@ -176,7 +176,11 @@ impl Ground {
             election_ms: ELECTION_MS,
             ..Meta::default()
         });
-        self.load = Load::new(&self.seats, &self.recorder, mix(self.random.random(), stand));
+        self.load = Load::new(
+            &self.seats,
+            &self.recorder,
+            mix(self.random.random(), stand),
+        );
         for place in 0..self.cluster.members.len() {
             let seat = self.seats.add(&self.cluster.members[place])?;
             self.load.add_witness(&seat);
@@ -220,7 +224,9 @@ impl Ground {
     /// A member as clients see it.
     pub(crate) fn seat(&self, place: usize) -> Result<Arc<Seat>> {
         let name = self.name(place);
-        self.seats.of(&name).with_context(|| format!("{name} has left"))
+        self.seats
+            .of(&name)
+            .with_context(|| format!("{name} has left"))
     }
 
     /// A number from a range.

@@ -34,7 +34,10 @@ const CI: [(usize, &[&str]); 24] = [
     (1, &["lying-disk"]),
     (1, &["fsync-fails", "rot-engine"]),
     (1, &["rot-wal", "restart-loop", "clock-jump"]),
-    (1, &["kill-all", "pause-leader", "defragment", "compact-often"]),
+    (
+        1,
+        &["kill-all", "pause-leader", "defragment", "compact-often"],
+    ),
 ];
 
 /// Most faults of a run that is drawn.
@@ -89,7 +92,9 @@ fn draw(random: &mut StdRng, members: usize, ours: bool) -> Vec<Fault> {
         .into_iter()
         .filter(|fault| fault.fits(members, ours) && !fault.loses)
         .collect();
-    let first = *fitting.choose(random).expect("there are faults for one member");
+    let first = *fitting
+        .choose(random)
+        .expect("there are faults for one member");
     let mut faults = vec![first];
     let beside: Vec<_> = fitting
         .iter()

@@ -115,7 +115,9 @@ pub(crate) fn run(plan: &Plan, keep: Option<&Path>) -> Result<Report> {
 async fn guarded(plan: &Plan, keep: Option<&Path>) -> Result<Report> {
     let mut ground = Ground::start(plan.target, plan.members, plan.stand(), plan.seed).await?;
     let ended = timeout(RUN_WITHIN, under_fire(plan, &mut ground)).await;
-    let ended = ended.context("the run takes too long").and_then(|ended| ended);
+    let ended = ended
+        .context("the run takes too long")
+        .and_then(|ended| ended);
     let history = ground.recorder.history(ground.seats.now_ns());
     let report = report(plan, &ground, &history, ended);
     if let Some(dir) = keep.filter(|_| !matches!(report.ending, Ending::Passed)) {
@@ -195,7 +197,11 @@ async fn again(g: &mut Ground, before: &[Final]) -> Result<()> {
     }
     let at = quiet(g).await.context("after a restart of all")?;
     let had = before.first().context("there is a member")?;
-    let leased: BTreeMap<_, _> = had.kvs.iter().map(|kv| (kv.key.clone(), kv.lease)).collect();
+    let leased: BTreeMap<_, _> = had
+        .kvs
+        .iter()
+        .map(|kv| (kv.key.clone(), kv.lease))
+        .collect();
     for last in finals(g).await? {
         ensure!(
             last.revision >= had.revision,

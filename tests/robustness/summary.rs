@@ -33,7 +33,9 @@ impl Summary {
         if self.runs.is_empty() {
             return;
         }
-        println!("\n| faults | members | runs | proven | operations | unknown | events | convicted | invalid |");
+        println!(
+            "\n| faults | members | runs | proven | operations | unknown | events | convicted | invalid |"
+        );
         println!("|---|--:|--:|--:|--:|--:|--:|--:|--:|");
         let mut rows: BTreeMap<(String, usize), Row> = BTreeMap::new();
         let mut total = Row::default();

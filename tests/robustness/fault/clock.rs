@@ -44,7 +44,10 @@ async fn jump(g: &mut Ground) -> Result<()> {
     }
     let hours = hours_of_log(g, place).split_off(hours);
     let different: std::collections::BTreeSet<_> = hours.iter().collect();
-    ensure!(different.len() > 2, "the member's clock stayed at {different:?}");
+    ensure!(
+        different.len() > 2,
+        "the member's clock stayed at {different:?}"
+    );
     g.end(going, "hours in the member's log", json!(different))
 }
 

@@ -54,14 +54,18 @@ async fn full(g: &mut Ground) -> Result<()> {
         g.restart(place).await?;
     }
     let state = stopped.unwrap_or_else(|| "it ran on".to_owned());
-    g.end(going, "a write of the test; the member", format!("{refused}; {state}"))
+    g.end(
+        going,
+        "a write of the test; the member",
+        format!("{refused}; {state}"),
+    )
 }
 
 /// Writes more than is left, and gives the system's words for that.
 fn no_space(dir: &Path) -> Result<String> {
     let path = dir.join("probe");
     let mut file = fs::File::create(&path).or_else(|error| match error.kind() {
-        ErrorKind::StorageFull => fs::File::open("/dev/full"),
+        ErrorKind::StorageFull => fs::File::options().write(true).open("/dev/full"),
         _ => Err(error),
     })?;
     let block = [1_u8; 64 << 10];
@@ -77,7 +81,10 @@ fn no_space(dir: &Path) -> Result<String> {
 
 async fn slow(g: &mut Ground) -> Result<()> {
     let place = g.leader().await?;
-    let args = [("ms", json!(SLOW_MS)), ("fsync_delay_ms", json!(SLOW_BY_MS))];
+    let args = [
+        ("ms", json!(SLOW_MS)),
+        ("fsync_delay_ms", json!(SLOW_BY_MS)),
+    ];
     let going = g.begin("disk-slow", &[place], &args);
     let delay = format!("delay_enter={}", SLOW_BY_MS * 1000);
     let trace = Trace::attach(g.work.path(), g.pid(place)?, SYNCS, &delay).await?;
@@ -125,8 +132,15 @@ async fn fsync_fails(g: &mut Ground) -> Result<()> {
     let going = g.begin("fsync-fails", &[place], &[("error", json!("EIO"))]);
     let what = "error=EIO:when=1";
     let trace = Trace::attach(g.work.path(), g.pid(place)?, SYNCS, what).await?;
-    let status = g.reap(place).await.context("a member went on after a sync had failed")?;
+    let status = g
+        .reap(place)
+        .await
+        .context("a member went on after a sync had failed")?;
     let changed = trace.detach().await?;
     g.restart(place).await?;
-    g.end(going, "failed syncs; exit status", format!("{changed}; {status}"))
+    g.end(
+        going,
+        "failed syncs; exit status",
+        format!("{changed}; {status}"),
+    )
 }

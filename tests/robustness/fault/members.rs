@@ -41,7 +41,11 @@ async fn replace_running(g: &mut Ground) -> Result<()> {
     let going = g.begin("replace", &[place], &[]);
     let status = g.kill(place).await?;
     replace(g, place).await?;
-    g.end(going, "exit status of the one that is gone", format!("{name}: {status}"))
+    g.end(
+        going,
+        "exit status of the one that is gone",
+        format!("{name}: {status}"),
+    )
 }
 
 /// Takes a member that does not run out of the cluster, removes its data and lets a new one join.
@@ -79,11 +83,19 @@ async fn join(g: &mut Ground) -> Result<usize> {
     wait_until("the learner is promoted", CHANGED_WITHIN, async || {
         let client = &g.seats.at(0).client;
         let had = client.members().await.ok()?;
-        if had.iter().any(|member| member.id == id && !member.is_learner) {
+        if had
+            .iter()
+            .any(|member| member.id == id && !member.is_learner)
+        {
             return Some(());
         }
         let request = pb::MemberPromoteRequest { id };
-        client.cluster().member_promote(request).await.ok().map(drop)
+        client
+            .cluster()
+            .member_promote(request)
+            .await
+            .ok()
+            .map(drop)
     })
     .await?;
     g.ready(place).await?;

@@ -79,7 +79,14 @@ async fn twice(g: &mut Ground) -> Result<()> {
 /// A fault with a percentage on every link between members, in both directions.
 async fn everywhere(g: &mut Ground, name: &'static str, verb: &str) -> Result<()> {
     let percent = g.draw(PERCENT).to_string();
-    let links = [("1", "2"), ("2", "1"), ("2", "3"), ("3", "2"), ("1", "3"), ("3", "1")];
+    let links = [
+        ("1", "2"),
+        ("2", "1"),
+        ("2", "3"),
+        ("3", "2"),
+        ("1", "3"),
+        ("3", "1"),
+    ];
     let faults: Vec<_> = links
         .iter()
         .map(|(from, to)| [verb, from, to, percent.as_str()])
@@ -109,7 +116,11 @@ async fn cut(
 ) -> Result<()> {
     let millis = g.draw(CUT_MS);
     let words: Vec<_> = faults.iter().map(|words| words.join(" ")).collect();
-    let going = g.begin(name, places, &[("ms", json!(millis)), ("rules", json!(words))]);
+    let going = g.begin(
+        name,
+        places,
+        &[("ms", json!(millis)), ("rules", json!(words))],
+    );
     for words in faults {
         net(g)?.fault(words).await?;
     }

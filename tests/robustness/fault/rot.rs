@@ -55,7 +55,11 @@ async fn rot(g: &mut Ground, name: &'static str, folder: &str) -> Result<()> {
         }
         None => g.note_ready(place),
     }
-    g.end(going, "place of the damage, and what the member said", proof)
+    g.end(
+        going,
+        "place of the damage, and what the member said",
+        proof,
+    )
 }
 
 /// Waits until the member serves or refuses; gives its last words if it refuses.

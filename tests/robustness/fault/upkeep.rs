@@ -60,7 +60,9 @@ async fn compact_often(g: &mut Ground) -> Result<()> {
         let seat = g.seats.at(round as usize);
         let number = g.recorder.new_client();
         let now = g.seats.now_ns();
-        let id = g.recorder.call(number, &seat.endpoint, args.clone(), None, now);
+        let id = g
+            .recorder
+            .call(number, &seat.endpoint, args.clone(), None, now);
         let outcome = execute(&seat.client, &args).await;
         done += u64::from(matches!(outcome, Outcome::Ok(_)));
         g.recorder.finish(id, outcome, g.seats.now_ns());
@@ -76,7 +78,9 @@ async fn move_leader(g: &mut Ground) -> Result<()> {
         let status = g.seat(to)?.client.status().await?;
         let target_id = status.header.unwrap_or_default().member_id;
         let mut service = g.seat(from)?.client.maintenance();
-        service.move_leader(pb::MoveLeaderRequest { target_id }).await?;
+        service
+            .move_leader(pb::MoveLeaderRequest { target_id })
+            .await?;
         let leads = wait_until("the one that was named leads", LEADS_WITHIN, async || {
             let status = g.seat(to).ok()?.client.status().await.ok()?;
             (status.leader == target_id).then_some(status.raft_term)

@@ -46,7 +46,12 @@ async fn send(client: &Client, args: &Args) -> Result<Answer, Status> {
         }
         Args::Leases {} => {
             let asked = tonic::Request::new(Default::default());
-            client.lease().lease_leases(asked).await?.into_inner().into()
+            client
+                .lease()
+                .lease_leases(asked)
+                .await?
+                .into_inner()
+                .into()
         }
         Args::Hashkv(hash) => client.hash_kv(hash.revision).await?.into(),
         Args::Other(other) => {

@@ -114,10 +114,17 @@ impl Load {
         for (_, progress, _) in &self.watchers {
             progress.end_at(revision);
         }
-        let ended = wait_until("all watches arrive at the end", WATCHED_WITHIN, async || {
-            let all = self.watchers.iter().all(|(_, progress, _)| progress.is_ended());
-            all.then_some(())
-        });
+        let ended = wait_until(
+            "all watches arrive at the end",
+            WATCHED_WITHIN,
+            async || {
+                let all = self
+                    .watchers
+                    .iter()
+                    .all(|(_, progress, _)| progress.is_ended());
+                all.then_some(())
+            },
+        );
         let ended = ended.await;
         let late: Vec<_> = self
             .watchers

@@ -26,7 +26,7 @@ const QUIET: Duration = Duration::from_millis(250);
 /// A watcher that is no witness leaves after between one and so many milliseconds, and comes back.
 const STAYS_MS_MAX: u64 = 6000;
 
-/// What a watcher wants.
+/// What a watcher wants when it resumes its watch. If it is no witness, it asks for something else every other time.
 #[derive(Clone, Debug)]
 pub(crate) struct Wish {
     /// The key, the interval, the filters. A witness wants everything.
@@ -62,6 +62,10 @@ impl Progress {
         self.ended.load(Ordering::Acquire)
     }
 
+    fn is_ending(&self) -> bool {
+        self.until.load(Ordering::Acquire) != 0
+    }
+
     fn saw(&self, revision: i64) {
         self.seen.fetch_max(revision, Ordering::AcqRel);
     }
@@ -82,16 +86,27 @@ pub(crate) async fn watcher(desk: Desk, wish: Wish, progress: Progress) {
             Some(seat) => seat.clone(),
             None => desk.seats.at(random.random_range(0..60)),
         };
-        let args = WatchArgs {
+        let mut args = WatchArgs {
             start_revision: next,
             ..wish.args.clone()
         };
-        let visit = Visit::new(&desk, &seat, &progress, wish.witness_of.is_some());
+        let resumes = wish.witness_of.is_some() || progress.is_ending() || random.random_bool(0.5);
+        if !resumes {
+            args = desk.mix.lock().watch();
+        }
+        let visit = Visit {
+            resumes,
+            witness: wish.witness_of.is_some(),
+            ..Visit::new(&desk, &seat, &progress)
+        };
         let stays = match wish.witness_of {
             Some(_) => Duration::MAX,
             None => Duration::from_millis(random.random_range(1..STAYS_MS_MAX)),
         };
-        next = visit.stay(args, stays).await;
+        let comes_back_at = visit.stay(args, stays).await;
+        if resumes {
+            next = comes_back_at;
+        }
         sleep(REST).await;
     }
     progress.ended.store(true, Ordering::Release);
@@ -102,6 +117,8 @@ struct Visit<'a> {
     desk: &'a Desk,
     seat: &'a Seat,
     progress: &'a Progress,
+    /// Whether it goes on with what an earlier visit has seen.
+    resumes: bool,
     witness: bool,
     stream: u64,
     watch: u64,
@@ -109,12 +126,13 @@ struct Visit<'a> {
 }
 
 impl<'a> Visit<'a> {
-    fn new(desk: &'a Desk, seat: &'a Seat, progress: &'a Progress, witness: bool) -> Self {
+    fn new(desk: &'a Desk, seat: &'a Seat, progress: &'a Progress) -> Self {
         Self {
             desk,
             seat,
             progress,
-            witness,
+            resumes: true,
+            witness: false,
             stream: desk.recorder.new_client(),
             watch: desk.recorder.new_watch(),
             next: 0,
@@ -156,9 +174,10 @@ impl<'a> Visit<'a> {
         let mut created = false;
         loop {
             let leaves = until.is_some_and(|until| Instant::now() >= until);
-            let ending = self.progress.until.load(Ordering::Acquire) != 0;
-            // At the end everybody stays until the last event or bookmark.
-            if self.progress.is_complete() || (leaves && !ending) {
+            let ending = self.progress.is_ending();
+            // At the end, whoever resumes stays until the last event or bookmark. The others may have asked for the far future.
+            let goes = if ending { !self.resumes } else { leaves };
+            if goes || self.progress.is_complete() {
                 return Ok(());
             }
             let Ok(response) = timeout(QUIET, stream.raw()).await else {
@@ -231,7 +250,9 @@ impl<'a> Visit<'a> {
 
     fn saw(&mut self, revision: i64) {
         self.next = self.next.max(revision + 1);
-        self.progress.saw(revision);
+        if self.resumes {
+            self.progress.saw(revision);
+        }
         if self.witness {
             self.desk.seats.witness(revision);
         }

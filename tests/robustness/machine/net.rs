@@ -86,7 +86,11 @@ impl Net {
         args.extend(["tc", "-s", "qdisc", "show", "dev", "eth0", "root"].map(str::to_owned));
         let printed = run(&args).await?;
         let (_, rest) = printed.split_once("overlimits ").context("overlimits")?;
-        Ok(rest.split_whitespace().next().context("a number")?.parse()?)
+        Ok(rest
+            .split_whitespace()
+            .next()
+            .context("a number")?
+            .parse()?)
     }
 
     /// Ends all faults.

@@ -45,7 +45,9 @@ impl Trace {
             traced(pid).then_some(())
         })
         .await
-        .with_context(|| fs::read_to_string(trace.output.with_extension("err")).unwrap_or_default())?;
+        .with_context(|| {
+            fs::read_to_string(trace.output.with_extension("err")).unwrap_or_default()
+        })?;
         Ok(trace)
     }
 
