@@ -277,7 +277,7 @@ impl Ground {
     /// The fault is over, and this shows that it took place.
     pub(crate) fn end(&mut self, going: Going, kind: &str, value: impl Into<Json>) -> Result<()> {
         let value = value.into();
-        let empty = value.is_null() || value == Json::from(0) || value == Json::from("");
+        let empty = value.is_null() || value == 0 || value == "";
         ensure!(
             !empty,
             Unproven(format!("{}: {kind} is {value}", going.name))

@@ -46,6 +46,7 @@ use summary::Summary;
 const AT_ONCE: usize = 2;
 
 fn main() -> ExitCode {
+    machine::sweep();
     let words: Vec<_> = std::env::args().skip(1).collect();
     let ended = match Arguments::parse(&words) {
         Ok(Some(arguments)) => by_hand(&arguments),

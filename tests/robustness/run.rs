@@ -5,18 +5,23 @@ use std::{
     fs,
     panic::resume_unwind,
     path::Path,
+    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Error, Result, ensure};
+use anyhow::{Context, Error, Result, anyhow, ensure};
 use framework::{
     Target,
     history::{Final, History, Pair},
     judge::{Verdict, linearizable, revisions},
     message, wait_until,
 };
-use tokio::{runtime, time::timeout};
+use tokio::{
+    runtime,
+    signal::unix::{SignalKind, signal},
+    time::timeout,
+};
 
 use crate::{
     fault::Fault,
@@ -111,15 +116,41 @@ pub(crate) fn run(plan: &Plan, keep: Option<&Path>) -> Result<Report> {
     })
 }
 
-/// Runs a plan; whatever a run leaves behind is gone when this returns, however it ends.
+/// Runs a plan; whatever a run has made is gone when this returns, however it ends, also by Ctrl-C.
 async fn guarded(plan: &Plan, keep: Option<&Path>) -> Result<Report> {
+    tokio::select! {
+        report = whole(plan, keep) => report,
+        error = interruption() => Err(error),
+    }
+}
+
+/// Waits for SIGINT or SIGTERM. Once one has come, no run begins any more.
+async fn interruption() -> Error {
+    static CAME: AtomicBool = AtomicBool::new(false);
+    let signals = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+    );
+    if let (Ok(mut interrupt), Ok(mut terminate)) = signals
+        && !CAME.load(Ordering::Acquire)
+    {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    }
+    CAME.store(true, Ordering::Release);
+    anyhow!("interrupted")
+}
+
+async fn whole(plan: &Plan, keep: Option<&Path>) -> Result<Report> {
     let mut ground = Ground::start(plan.target, plan.members, plan.stand(), plan.seed).await?;
     let ended = timeout(RUN_WITHIN, under_fire(plan, &mut ground)).await;
     let ended = ended
         .context("the run takes too long")
         .and_then(|ended| ended);
     let history = ground.recorder.history(ground.seats.now_ns());
-    let report = report(plan, &ground, &history, ended);
+    let report = report(&ground, &history, ended);
     if let Some(dir) = keep.filter(|_| !matches!(report.ending, Ending::Passed)) {
         self::keep(plan, &ground, &history, dir)?;
     }
@@ -229,13 +260,13 @@ async fn again(g: &mut Ground, before: &[Final]) -> Result<()> {
     Ok(())
 }
 
-fn report(plan: &Plan, g: &Ground, history: &History, ended: Result<()>) -> Report {
+fn report(g: &Ground, history: &History, ended: Result<()>) -> Report {
     let revisions = revisions(history);
     let search = linearizable(history);
     let unknown = history.operations().filter(|op| op.unknown()).count();
     let operations = history.operations().count();
     Report {
-        ending: ending(plan, ended, [&revisions, &search], operations, unknown),
+        ending: ending(ended, [&revisions, &search], operations, unknown),
         proven: g.proven.clone(),
         operations,
         unknown,
@@ -245,13 +276,7 @@ fn report(plan: &Plan, g: &Ground, history: &History, ended: Result<()>) -> Repo
     }
 }
 
-fn ending(
-    plan: &Plan,
-    ended: Result<()>,
-    verdicts: [&Verdict; 2],
-    operations: usize,
-    unknown: usize,
-) -> Ending {
+fn ending(ended: Result<()>, verdicts: [&Verdict; 2], operations: usize, unknown: usize) -> Ending {
     let guilty: Vec<_> = verdicts
         .iter()
         .filter(|verdict| !verdict.violations.is_empty())
@@ -262,7 +287,8 @@ fn ending(
     }
     match ended {
         Err(error) if error.is::<Unproven>() => return Ending::Invalid(format!("{error:#}")),
-        Err(error) => return broken(plan, &error),
+        // Members that do not come back, clients that are not served, data that is gone after a restart.
+        Err(error) => return Ending::Convicted(format!("{error:#}")),
         Ok(()) => {}
     }
     if let Some(verdict) = verdicts.iter().find(|verdict| !verdict.passed()) {
@@ -272,11 +298,6 @@ fn ending(
         return Ending::Invalid(format!("{unknown} of {operations} outcomes are unknown"));
     }
     Ending::Passed
-}
-
-/// A run that could not be ended: members that do not come back, clients that are not served, data that is gone after a restart.
-fn broken(_plan: &Plan, error: &Error) -> Ending {
-    Ending::Convicted(format!("{error:#}"))
 }
 
 fn failovers(g: &Ground, history: &History) -> Vec<Duration> {

@@ -52,7 +52,7 @@ async fn jump(g: &mut Ground) -> Result<()> {
 }
 
 /// Moves leadership to the member: its clock is the one that ends leases.
-async fn lead(g: &mut Ground, place: usize) -> Result<()> {
+async fn lead(g: &Ground, place: usize) -> Result<()> {
     use catena_api::etcd::etcdserverpb::MoveLeaderRequest;
     let from = g.leader().await?;
     if from == place {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use catena_api::etcd::etcdserverpb as pb;
 use framework::wait_until;
 use serde_json::json;
@@ -132,11 +132,15 @@ async fn remove(g: &mut Ground, place: usize, id: u64) -> Result<()> {
 
 async fn id_of(g: &Ground, place: usize) -> Result<u64> {
     let name = g.name(place);
-    let others = (0..g.size()).filter(|other| *other != place || g.size() == 1);
-    let seat = g.seat(others.last().context("a member that can be asked")?)?;
-    let members = seat.client.members().await?;
-    let member = members.iter().find(|member| member.name == name);
-    Ok(member.with_context(|| format!("{name} is no member"))?.id)
+    let mut asked = place;
+    let what = format!("somebody knows {name}");
+    wait_until(&what, CHANGED_WITHIN, async || {
+        asked += 1;
+        let members = g.seats.at(asked).client.members().await.ok()?;
+        let member = members.iter().find(|member| member.name == name)?;
+        Some(member.id)
+    })
+    .await
 }
 
 /// A follower is away while the others cut their log behind a snapshot.

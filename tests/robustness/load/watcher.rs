@@ -205,7 +205,7 @@ impl<'a> Visit<'a> {
 
     /// Records a response; says whether the watch is over.
     fn take(&mut self, response: &pb::WatchResponse) -> bool {
-        let header = response.header.clone().unwrap_or_default();
+        let header = response.header.unwrap_or_default();
         if response.canceled {
             self.record(WatchEvent::Canceled {
                 compact_revision: response.compact_revision,

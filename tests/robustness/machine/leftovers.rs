@@ -1,8 +1,12 @@
 //! Whether a test process left anything on the machine.
 
-use std::{fs, process};
+use std::{fs, path::Path, process};
 
-use super::{MARK, command::run};
+use super::{
+    MARK,
+    command::{at_end, run},
+    tool,
+};
 
 /// What is left of this process's runs: mounts, loop devices, name spaces of the network, processes on its files. Nothing, if every
 /// guard did its work.
@@ -22,6 +26,26 @@ pub(crate) async fn leftovers() -> Vec<String> {
     add("network", &nets, &spaces);
     add("process", &command_lines(), &mark);
     left
+}
+
+/// Removes what runs left whose process was killed before it could clean up.
+pub(crate) fn sweep() {
+    let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
+    for mount in mounts.lines().filter_map(|line| line.split(' ').nth(1)) {
+        let Some((_, rest)) = mount.split_once(MARK) else {
+            continue;
+        };
+        let owner = rest.split('-').next().unwrap_or_default();
+        if let (false, Some(dir)) = (lives(owner), Path::new(mount).parent()) {
+            eprintln!("removing what process {owner} left: {}", dir.display());
+            let script = tool("powercut.sh");
+            at_end(&[script.as_os_str(), "remove".as_ref(), dir.as_os_str()]);
+        }
+    }
+}
+
+fn lives(pid: &str) -> bool {
+    Path::new("/proc").join(pid).exists()
 }
 
 fn command_lines() -> String {

@@ -21,7 +21,7 @@ use tempfile::TempDir;
 
 use command::run;
 pub(crate) use disk::Disk;
-pub(crate) use leftovers::leftovers;
+pub(crate) use leftovers::{leftovers, sweep};
 pub(crate) use net::Net;
 pub(crate) use trace::Trace;
 
