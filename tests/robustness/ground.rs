@@ -130,7 +130,7 @@ impl Ground {
         });
         let setup = Setup::new(target, members)
             .flags(&FLAGS)
-            .flags(&[catchup(target)])
+            .flags(catchup(target))
             .places(places.collect());
         let cluster = Cluster::prepare(setup)?;
         let mut random = StdRng::seed_from_u64(seed);
@@ -327,9 +327,6 @@ impl Ground {
         self.cluster.members[place].start()?;
         *self.incarnations.entry(self.name(place)).or_default() += 1;
         self.note(place, ProcEvent::Start, None);
-        if let Some(seat) = self.seats.of(&self.name(place)) {
-            seat.set_dark(false);
-        }
         Ok(())
     }
 
@@ -409,12 +406,12 @@ impl Ground {
     }
 }
 
-/// Few entries are kept for members that are away. The flag has another name in etcd 3.5.
-fn catchup(target: Target) -> &'static str {
+/// Few entries are kept for members that are away. etcd had no such flag before 3.6.
+fn catchup(target: Target) -> &'static [&'static str] {
     match target {
-        Target::Etcd(Release::V35 | Release::V34) => "--experimental-snapshot-catchup-entries=200",
+        Target::Etcd(Release::V35 | Release::V34) => &[],
         Target::Etcd(Release::V37) | Target::Catena | Target::InProcess => {
-            "--snapshot-catchup-entries=200"
+            &["--snapshot-catchup-entries=200"]
         }
     }
 }

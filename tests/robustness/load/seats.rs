@@ -21,21 +21,10 @@ pub(crate) struct Seat {
     pub(crate) endpoint: String,
     /// A connection that all clients of the run share.
     pub(crate) client: Client,
-    dark: AtomicBool,
     gone: AtomicBool,
 }
 
 impl Seat {
-    /// Whether the member's power is off. An answer that arrives then was given before or not at all: who can tell?
-    pub(crate) fn is_dark(&self) -> bool {
-        self.dark.load(Ordering::Acquire)
-    }
-
-    /// The power goes or comes back.
-    pub(crate) fn set_dark(&self, dark: bool) {
-        self.dark.store(dark, Ordering::Release);
-    }
-
     /// Whether the member has left the cluster for good.
     pub(crate) fn is_gone(&self) -> bool {
         self.gone.load(Ordering::Acquire)
@@ -72,7 +61,6 @@ impl Seats {
             name: member.name.clone(),
             endpoint: member.endpoint(),
             client: member.client()?,
-            dark: AtomicBool::new(false),
             gone: AtomicBool::new(false),
         });
         self.seats.lock().push(seat.clone());
