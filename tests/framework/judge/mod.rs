@@ -35,9 +35,13 @@ mod leftovers;
 mod log;
 mod model;
 mod reads;
+mod search;
 mod streams;
 mod verdict;
 mod watches;
+
+#[cfg(test)]
+mod tests;
 
 pub use verdict::{Guarantee, Verdict, Violation};
 
@@ -71,9 +75,16 @@ pub fn revisions(history: &History) -> Verdict {
 }
 
 /// Judges by a search for a legal order.
+///
+/// Independent of [`revisions`] in its method. It trusts what witnesses saw for one thing: whether, and until when, an operation of
+/// unknown outcome took effect.
 pub fn linearizable(history: &History) -> Verdict {
-    Verdict {
+    let mut verdict = Verdict {
         defects: history.defects(),
         ..Verdict::default()
+    };
+    if verdict.defects.is_empty() {
+        search::search(history, &mut verdict);
     }
+    verdict.finish(history)
 }

@@ -304,13 +304,13 @@ impl<C: Chance> Mix<C> {
         }
     }
 
-    /// A revision from a hundred below the newest one known to one above, or sometimes a compacted one.
+    /// A revision from a hundred below the newest one known to three above, or sometimes a compacted one.
     fn past(&mut self) -> i64 {
         if self.one_in(8) {
             return self.known.compacted.max(1);
         }
         let back = i64::try_from(self.chance.below(REACH.cast_unsigned())).unwrap_or(0);
-        (self.known.revision + 1 - back).max(1)
+        (self.known.revision + 3 - back).max(1)
     }
 
     /// A revision from a hundred below the newest one known to a hundred above.
