@@ -78,6 +78,11 @@ impl Member {
         self.place = place;
     }
 
+    /// What its program is started through.
+    pub fn through(&self) -> &[String] {
+        &self.place.through
+    }
+
     /// What the next start goes through.
     pub fn set_through(&mut self, through: Vec<String>) {
         self.place.through = through;

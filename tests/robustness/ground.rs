@@ -69,6 +69,15 @@ pub(crate) struct Going {
     args: BTreeMap<String, Json>,
 }
 
+/// A fault that took place.
+#[derive(Clone, Debug)]
+pub(crate) struct Proven {
+    /// Its name.
+    pub(crate) name: &'static str,
+    /// What was looked at, and what was found.
+    pub(crate) proof: String,
+}
+
 /// A cluster under load. The fields are dropped in their order: members before the disks and the network that they use.
 pub(crate) struct Ground {
     /// Clients and watchers.
@@ -86,7 +95,7 @@ pub(crate) struct Ground {
     /// What is recorded.
     pub(crate) recorder: Recorder,
     /// Faults that were proven.
-    pub(crate) proven: Vec<&'static str>,
+    pub(crate) proven: Vec<Proven>,
     /// When leaders were killed, for the time without writes.
     pub(crate) leader_killed_ns: Vec<u64>,
     incarnations: BTreeMap<String, u64>,
@@ -282,6 +291,7 @@ impl Ground {
             !empty,
             Unproven(format!("{}: {kind} is {value}", going.name))
         );
+        let proof = format!("{kind}: {value}");
         self.recorder.fault(Fault {
             ns: self.seats.now_ns(),
             name: going.name.to_owned(),
@@ -293,7 +303,10 @@ impl Ground {
                 value,
             }),
         });
-        self.proven.push(going.name);
+        self.proven.push(Proven {
+            name: going.name,
+            proof,
+        });
         Ok(())
     }
 

@@ -45,6 +45,9 @@ use summary::Summary;
 /// Runs of CI beside each other: what one waits for leaves the processors to the other.
 const AT_ONCE: usize = 2;
 
+/// Characters of a proof that are shown.
+const PROOF_SHOWN: usize = 400;
+
 fn main() -> ExitCode {
     machine::sweep();
     let words: Vec<_> = std::env::args().skip(1).collect();
@@ -132,6 +135,10 @@ fn by_hand(arguments: &Arguments) -> Result<bool> {
             report.operations,
             report.took
         );
+        for proven in &report.proven {
+            let proof: String = proven.proof.chars().take(PROOF_SHOWN).collect();
+            println!("  {}: {proof}", proven.name);
+        }
         all_well &= well;
         summary.add(&plan, &report);
     }

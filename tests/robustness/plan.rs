@@ -25,7 +25,7 @@ const CI: [(usize, &[&str]); 24] = [
     (3, &["slow-line", "link-down", "connections-refused"]),
     (3, &["fsync-fails", "disk-slow"]),
     (3, &["disk-full", "disk-stall"]),
-    (3, &["rot-wal", "rot-engine"]),
+    (3, &["rot-wal", "rot-engine", "rot-snapshot"]),
     (3, &["kill-all", "defragment", "compact-often"]),
     (3, &["clock-jump", "restart-loop"]),
     (3, &["lying-disk"]),
@@ -70,7 +70,11 @@ pub(crate) fn by_hand(arguments: &Arguments, number: usize) -> anyhow::Result<Pl
             let fault = fault::named(name)
                 .ok_or_else(|| anyhow::anyhow!("no such fault: {name}; there are {names:?}"))?;
             let members = arguments.members.unwrap_or(fault.members_min);
-            anyhow::ensure!(fault.fits(members, ours), "{name} does not fit");
+            anyhow::ensure!(
+                [1, 3].contains(&members) && fault.fits(members, ours),
+                "{name} is no fault of {members} members of {}",
+                arguments.target
+            );
             (members, vec![fault])
         }
         None => {

@@ -25,7 +25,7 @@ use tokio::{
 
 use crate::{
     fault::Fault,
-    ground::{Ground, Stand, Unproven},
+    ground::{Ground, Proven, Stand, Unproven},
 };
 
 /// Load for at least so long, and so many operations done, before a run may end.
@@ -68,7 +68,7 @@ pub(crate) struct Report {
     /// What came of it.
     pub(crate) ending: Ending,
     /// Faults that were proven.
-    pub(crate) proven: Vec<&'static str>,
+    pub(crate) proven: Vec<Proven>,
     /// Operations that were judged.
     pub(crate) operations: usize,
     /// Operations of unknown outcome.

@@ -23,15 +23,16 @@ async fn jump(g: &mut Ground) -> Result<()> {
     fs::write(&file, "+0")?;
     g.cluster.members[place].terminate()?;
     g.reap(place).await?;
-    let clock = [
+    let mut through = g.cluster.members[place].through().to_vec();
+    through.extend([
         "env".to_owned(),
         format!("LD_PRELOAD={LIBRARY}"),
         format!("FAKETIME_TIMESTAMP_FILE={}", file.display()),
         "FAKETIME_NO_CACHE=1".to_owned(),
         "FAKETIME_DONT_FAKE_MONOTONIC=1".to_owned(),
         "DONT_FAKE_MONOTONIC=1".to_owned(),
-    ];
-    g.cluster.members[place].set_through(clock.to_vec());
+    ]);
+    g.cluster.members[place].set_through(through);
     g.restart(place).await?;
     lead(g, place).await?;
     let going = g.begin("clock-jump", &[place], &[("seconds", json!(JUMPS_SECONDS))]);

@@ -11,8 +11,10 @@ use super::{Fault, fault};
 use crate::ground::Ground;
 
 pub(super) const FAULTS: &[Fault] = &[
-    fault!("add-and-remove", Plain, add_and_remove),
-    fault!("replace", Plain, replace_running).of_three(),
+    fault!("add-and-remove", Plain, add_and_remove).reseats(),
+    fault!("replace", Plain, replace_running)
+        .of_three()
+        .reseats(),
     fault!("away-until-snapshot", Plain, away).of_three(),
 ];
 

@@ -40,6 +40,8 @@ pub(crate) struct Fault {
     pub(crate) members_min: usize,
     /// Whether only our own program can be hurt this way.
     pub(crate) ours_only: bool,
+    /// Whether members may be replaced, so that a place is no longer that of a disk or a host.
+    pub(crate) reseats: bool,
     /// Whether acknowledged writes must be lost: the control of the judges.
     pub(crate) loses: bool,
     /// Does it.
@@ -54,6 +56,7 @@ macro_rules! fault {
             stand: $crate::ground::Stand::$stand,
             members_min: 1,
             ours_only: false,
+            reseats: false,
             loses: false,
             inflict: |ground| Box::pin($function(ground)),
         }
@@ -74,15 +77,24 @@ impl Fault {
         self
     }
 
+    /// The fault may replace members.
+    const fn reseats(mut self) -> Self {
+        self.reseats = true;
+        self
+    }
+
     /// The fault loses what was acknowledged.
     const fn loses(mut self) -> Self {
         self.loses = true;
         self
     }
 
-    /// Whether both can be done in one run: members stand on disks or on hosts of their own, not on both.
+    /// Whether it can be done in one run with another that decides what the members stand on.
     pub(crate) fn goes_with(&self, other: &Fault) -> bool {
-        self.stand == other.stand || self.stand == Stand::Plain
+        match self.stand {
+            Stand::Plain => other.stand == Stand::Plain || !self.reseats,
+            Stand::Disks | Stand::Hosts => self.stand == other.stand,
+        }
     }
 
     /// Whether it can be done to such a cluster.

@@ -4,21 +4,24 @@
 //! member goes on serving. A member of three that refuses is replaced as its message says; a single one gets its byte back.
 
 use std::{
+    ffi::OsString,
     fs,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result};
-use framework::wait_until;
+use anyhow::{Context, Result, ensure};
+use catena_api::etcd::etcdserverpb as pb;
+use framework::{Finished, Target, Tool, wait_until};
 use serde_json::json;
 
 use super::{Fault, fault, members};
 use crate::ground::Ground;
 
 pub(super) const FAULTS: &[Fault] = &[
-    fault!("rot-wal", Plain, wal),
-    fault!("rot-engine", Plain, engine),
+    fault!("rot-wal", Plain, wal).reseats(),
+    fault!("rot-engine", Plain, engine).reseats(),
+    fault!("rot-snapshot", Plain, snapshot),
 ];
 
 /// A member that will refuse has done so by then, or it serves.
@@ -60,6 +63,58 @@ async fn rot(g: &mut Ground, name: &'static str, folder: &str) -> Result<()> {
         "place of the damage, and what the member said",
         proof,
     )
+}
+
+/// A backup with a damaged byte must not become a member; the same backup without it must.
+async fn snapshot(g: &mut Ground) -> Result<()> {
+    let place = g.follower().await?;
+    let dir = g.work.path().join("backup");
+    fs::create_dir(&dir)?;
+    fs::write(dir.join("snapshot.db"), save(g, place).await?)?;
+    let damage = damage(g, &dir)?;
+    let at = [("at", json!(damage.to_string()))];
+    let going = g.begin("rot-snapshot", &[place], &at);
+    damage.make()?;
+    let refused = restore(g, &damage.path, "refused")?;
+    ensure!(refused.code != 0, "{damage} was taken over");
+    damage.make()?;
+    restore(g, &damage.path, "taken")?.ok()?;
+    let words = refused.stdout + &refused.stderr;
+    fs::remove_dir_all(dir)?;
+    g.end(
+        going,
+        "place of the damage, and what restoring said",
+        format!("{damage}: {words}"),
+    )
+}
+
+/// The bytes of a backup of a member under load.
+async fn save(g: &Ground, place: usize) -> Result<Vec<u8>> {
+    let mut service = g.seat(place)?.client.maintenance();
+    let mut stream = service.snapshot(pb::SnapshotRequest {}).await?.into_inner();
+    let mut bytes = Vec::new();
+    while let Some(part) = stream.message().await? {
+        bytes.extend_from_slice(&part.blob);
+    }
+    Ok(bytes)
+}
+
+fn restore(g: &Ground, file: &Path, into: &str) -> Result<Finished> {
+    let target = g.cluster.setup.target;
+    let (program, words): (_, &[&str]) = match target {
+        Target::Etcd(release) => {
+            let etcdutl = release.programs()?.etcdutl.context("there is an etcdutl")?;
+            (etcdutl, &["snapshot", "restore"])
+        }
+        Target::Catena | Target::InProcess => (target.program()?, &["restore"]),
+    };
+    let mut args: Vec<OsString> = words.iter().map(OsString::from).collect();
+    args.extend([
+        "--data-dir".into(),
+        file.with_file_name(into).into(),
+        file.into(),
+    ]);
+    Tool::new(program).run(&args)
 }
 
 /// Waits until the member serves or refuses; gives its last words if it refuses.
