@@ -3,6 +3,7 @@
 //! Started under the name `etcd` it is `catena server`, started under the name `etcdutl` it is the tool for snapshot files, so that
 //! a script, a unit file or an operator that runs those runs Catena unchanged.
 
+mod advice;
 mod bootstrap;
 mod config;
 mod dev;

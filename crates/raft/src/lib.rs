@@ -43,6 +43,7 @@ mod pending;
 mod propose;
 mod read;
 mod receive;
+mod remedy;
 pub mod restore;
 mod service;
 mod shared;
@@ -56,8 +57,9 @@ pub mod transport;
 pub mod types;
 mod wire;
 
-pub use config::Config;
+pub use config::{Config, Expected};
 pub use error::{CallError, MemberError, MoveError, ProposeError, ReadError, StartError, Stop};
 pub use node::{Handler, METHOD_FREE, Node};
 pub use observer::Observer;
+pub use remedy::Remedy;
 pub use status::{Leadership, PeerStatus, Role, Status};
