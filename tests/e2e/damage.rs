@@ -174,6 +174,11 @@ async fn missing_state_with_the_whole_log_is_rebuilt(g: &mut Ground<'_>) -> Resu
 }
 
 async fn missing_state_behind_a_cut_log(g: &mut Ground<'_>) -> Result<()> {
+    // The cut is made beside the writes, so there are more of them than it needs.
+    let client = g.cluster.client(0)?;
+    for n in 0..10 * KEYS {
+        client.put("often", n.to_string()).await?;
+    }
     let damage = |member: &Path| Ok(fs::remove_file(member.join("snap/db.redb"))?);
     let words = ["member/snap", "the applied state is missing"];
     replaced(g, damage, &words).await
