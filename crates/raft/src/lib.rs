@@ -29,6 +29,8 @@ mod config;
 mod consensus;
 mod error;
 mod files;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod heard;
 pub mod id;
 pub mod identity;
