@@ -29,6 +29,8 @@ mod config;
 mod consensus;
 mod error;
 mod files;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod heard;
 pub mod id;
 pub mod identity;
@@ -44,6 +46,7 @@ mod pending;
 mod propose;
 mod read;
 mod receive;
+mod remedy;
 pub mod restore;
 mod service;
 mod shared;
@@ -57,8 +60,9 @@ pub mod transport;
 pub mod types;
 mod wire;
 
-pub use config::Config;
+pub use config::{Config, Expected};
 pub use error::{CallError, MemberError, MoveError, ProposeError, ReadError, StartError, Stop};
 pub use node::{Handler, METHOD_FREE, Node};
 pub use observer::{AppliedEntry, Ballot, Observer};
+pub use remedy::Remedy;
 pub use status::{Leadership, PeerStatus, Role, Status};

@@ -40,6 +40,7 @@ mod url;
 mod v3rpc;
 mod write;
 
+pub use catena_raft::Remedy;
 pub use config::{
     AutoCompaction, DEFAULT_QUOTA_BYTES, GRPC_OVERHEAD_BYTES, InitialState, MetricsDetail,
     ServerConfig,
