@@ -20,10 +20,13 @@
 mod announce;
 mod authority;
 mod bootstrap;
+mod budget;
 mod compactor;
 mod config;
+mod connections;
 mod embed;
 mod error;
+mod guard;
 mod handover;
 mod http;
 mod lease_calls;

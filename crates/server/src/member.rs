@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use crate::{
     announce, bootstrap, compactor,
     config::ServerConfig,
+    connections::Connections,
     embed::Embedded,
     handover, http, lease_calls, lease_clock,
     listener::{self, Listener, Serving},
@@ -337,6 +338,7 @@ fn open_doors(server: &Arc<Server>, kv: &Arc<dyn Kv>, sockets: Sockets) -> Vec<T
         (sockets.metrics, metrics, "metrics"),
     ];
     let mut tasks = Vec::new();
+    let connections = Connections::default();
     for (listeners, serving, traffic) in doors {
         for listener in listeners {
             let address = listener.url();
@@ -348,8 +350,8 @@ fn open_doors(server: &Arc<Server>, kv: &Arc<dyn Kv>, sockets: Sockets) -> Vec<T
             let run = listener::run(
                 listener,
                 serving.clone(),
-                server.config.clone(),
-                server.stopping.clone(),
+                server.clone(),
+                connections.clone(),
                 DRAIN_TIMEOUT,
             );
             tasks.push(spawn(server, "clients", run));
