@@ -21,10 +21,13 @@
 mod announce;
 mod authority;
 mod bootstrap;
+mod budget;
 mod compactor;
 mod config;
+mod connections;
 mod embed;
 mod error;
+mod guard;
 mod handover;
 mod http;
 mod indoor;

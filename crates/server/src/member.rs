@@ -17,6 +17,7 @@ use catena_runtime::{BoxFuture, Runtime, Task, watch};
 use crate::{
     bootstrap,
     config::ServerConfig,
+    connections::Connections,
     handover, http,
     indoor::Indoor,
     listener::{self, Listener, Serving},
@@ -346,6 +347,7 @@ fn open_doors(server: &Arc<Server>, kv: &Arc<dyn Kv>, sockets: Sockets) -> Vec<T
         (sockets.metrics, metrics, "metrics"),
     ];
     let mut tasks = Vec::new();
+    let connections = Connections::default();
     for (listeners, serving, traffic) in doors {
         for listener in listeners {
             let address = listener.url();
@@ -357,8 +359,8 @@ fn open_doors(server: &Arc<Server>, kv: &Arc<dyn Kv>, sockets: Sockets) -> Vec<T
             let run = listener::run(
                 listener,
                 serving.clone(),
-                server.config.clone(),
-                server.stopping.clone(),
+                server.clone(),
+                connections.clone(),
                 DRAIN_TIMEOUT,
             );
             tasks.push(server.spawn("clients", run));

@@ -8,7 +8,7 @@ use catena_store::Outcome;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{PROPOSALS_MAX, Proposal, Queue, overdue};
+use super::{Admitted, PROPOSALS_MAX, Proposal, Queue, overdue};
 use crate::{
     Leadership, ProposeError, batch,
     consensus::Written,
@@ -22,7 +22,7 @@ use crate::{
 const WINDOW: usize = 2;
 
 /// Proposals in a batch: CPU per proposal falls up to here and not beyond.
-const BATCH_PROPOSALS_MAX: usize = 512;
+pub(super) const BATCH_PROPOSALS_MAX: usize = 512;
 
 /// Bytes in a batch, unless one command is larger.
 const BATCH_BYTES_MAX: usize = 256 << 10;
@@ -57,6 +57,7 @@ struct Stray {
 struct Batcher {
     shared: Arc<Shared>,
     queue: mpsc::Receiver<Proposal>,
+    admitted: Arc<Admitted>,
     leadership: watch::Receiver<Leadership>,
     /// By age.
     waiting: VecDeque<Proposal>,
@@ -71,6 +72,7 @@ pub(crate) async fn run(shared: Arc<Shared>, queue: Queue) {
     let batcher = Batcher {
         leadership: shared.leadership.clone(),
         queue: queue.proposals,
+        admitted: queue.admitted,
         shared,
         waiting: VecDeque::new(),
         on_their_way: FuturesUnordered::new(),
@@ -131,8 +133,20 @@ impl Batcher {
     }
 
     fn take_batch(&mut self) -> Vec<Proposal> {
+        self.note_delay();
         let count = fitting(&self.waiting);
         self.waiting.drain(..count).collect()
+    }
+
+    /// Notes for how long the oldest has waited. What waited for a leader is no measure of the load.
+    fn note_delay(&self) {
+        let now = self.shared.now();
+        let delay = self.waiting.front().map_or(Duration::ZERO, |oldest| {
+            now.saturating_sub(oldest.admitted.max(self.shared.leader_since()))
+        });
+        let millis = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+        let noted = &self.admitted.delay_millis;
+        noted.store(millis, std::sync::atomic::Ordering::Relaxed);
     }
 
     /// Completes when something that waits is overdue or may be sent again.
