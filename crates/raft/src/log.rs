@@ -248,3 +248,7 @@ impl<C: Types> RaftLogStorage<C> for Log {
         .await
     }
 }
+
+#[cfg(test)]
+#[path = "log_test.rs"]
+mod tests;
