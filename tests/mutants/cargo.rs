@@ -73,6 +73,9 @@ fn run(
         .current_dir(&tree.root)
         .env("CARGO_TARGET_DIR", &tree.target)
         .env("CARGO_TERM_COLOR", "never")
+        // Property tests draw the same cases each time, and golden files stay as they are.
+        .env("PROPTEST_RNG_SEED", "1")
+        .env_remove("UPDATE_GOLDENFILES")
         .stdin(Stdio::null())
         .stdout(file.try_clone()?)
         .stderr(file)

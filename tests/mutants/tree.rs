@@ -31,10 +31,11 @@ pub(crate) struct Applied<'a> {
     before: BTreeMap<PathBuf, Vec<u8>>,
 }
 
-/// The files of the tree, from its root: those that git tracks, or outside a checkout all but what was built.
+/// The files of the tree, from its root: those that git tracks or would, or outside a checkout all but what was built.
 pub(crate) fn files(root: &Path) -> Result<BTreeSet<PathBuf>> {
     let mut git = Command::new("git");
-    let listed = git.args(["ls-files", "-z"]).current_dir(root).output();
+    git.args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
+    let listed = git.current_dir(root).output();
     if let Ok(listed) = listed
         && listed.status.success()
     {
