@@ -248,7 +248,3 @@ impl<C: Types> RaftLogStorage<C> for Log {
         .await
     }
 }
-
-#[cfg(test)]
-#[path = "log_test.rs"]
-mod tests;
