@@ -23,6 +23,15 @@ const TEST_MAX: Duration = Duration::from_secs(400);
 /// Pause between two looks at a process.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
+/// Cargo runs us with variables about ourselves; some build scripts would run anew because of them.
+const ABOUT_US: [&str; 5] = [
+    "CARGO_PKG_",
+    "CARGO_MANIFEST_",
+    "CARGO_BIN_",
+    "CARGO_CRATE_",
+    "CARGO_TARGET_TMPDIR",
+];
+
 /// What became of a command.
 pub(crate) struct Ran {
     /// Whether it ended by itself, and well.
@@ -58,11 +67,9 @@ fn run(
     let log = folder.join(log);
     let file = File::create(&log)?;
     let mut cargo = Command::new("cargo");
-    // Cargo runs us with variables about ourselves, which would be taken for settings.
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
-        let ours = text.starts_with("CARGO") && text != "CARGO_HOME" || text == "RUST_BACKTRACE";
-        if ours {
+        if ABOUT_US.iter().any(|about| text.starts_with(about)) {
             cargo.env_remove(&name);
         }
     }

@@ -5,7 +5,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io,
+    fs::{self, File},
+    io,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -23,6 +24,8 @@ pub(crate) struct Tree {
     pub(crate) root: PathBuf,
     /// Its target folder.
     pub(crate) target: PathBuf,
+    /// Held as long as the copy is used: two that patch one copy would disturb each other.
+    _lock: File,
 }
 
 /// A patch that is applied; taken back when this is dropped.
@@ -34,7 +37,13 @@ pub(crate) struct Applied<'a> {
 /// The files of the tree, from its root: those that git tracks or would, or outside a checkout all but what was built.
 pub(crate) fn files(root: &Path) -> Result<BTreeSet<PathBuf>> {
     let mut git = Command::new("git");
-    git.args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
+    git.args([
+        "ls-files",
+        "-z",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+    ]);
     let listed = git.current_dir(root).output();
     if let Ok(listed) = listed
         && listed.status.success()
@@ -70,7 +79,11 @@ impl Tree {
     /// again.
     pub(crate) fn copy(root: &Path, target: &Path) -> Result<Self> {
         let folder = target.join("mutants");
+        fs::create_dir_all(&folder)?;
+        let lock = File::create(folder.join("lock"))?;
+        lock.lock().context("wait for another run of this")?;
         let tree = Self {
+            _lock: lock,
             root: folder.join("tree"),
             target: folder.join("target"),
         };
@@ -104,7 +117,7 @@ impl Tree {
     }
 
     /// Takes over what is compiled of others' libraries. Rustc writes its products aside and renames them, so those may share the
-    /// disk's blocks; what is written in place is copied.
+    /// disk's blocks; what is written in place is copied, and so is everything where there are no links.
     fn link_libraries(&self, from: &Path) -> Result<()> {
         let to = self.target.join("debug");
         for folder in ["deps", "build", ".fingerprint"] {
@@ -200,12 +213,11 @@ fn take_over(from: &Path, to: &Path) -> Result<()> {
     let product = from
         .extension()
         .is_some_and(|kind| kind == "rlib" || kind == "rmeta" || kind == "so");
-    if product {
-        fs::hard_link(from, to)?;
+    if product && fs::hard_link(from, to).is_ok() {
         return Ok(());
     }
     fs::copy(from, to)?;
     // Cargo compares times, so they come along.
-    fs::File::open(to)?.set_modified(meta.modified()?)?;
+    File::open(to)?.set_modified(meta.modified()?)?;
     Ok(())
 }
