@@ -11,7 +11,11 @@ mod disk;
 mod network;
 
 mod cluster;
-mod history;
+
+mod clients;
+mod invariants;
+
+mod cluster_faults;
 
 mod cluster_test;
 mod disk_test;

@@ -24,6 +24,7 @@ use tokio::sync::Semaphore;
 use crate::{
     log::Log,
     machine::{Machine, StateMachine, log_id},
+    observer::Blind,
     suite,
     types::{CommittedLeaderId, Entry, LogId, Payload, Prod, Vote},
 };
@@ -77,7 +78,7 @@ async fn a_vote_counts_once_it_is_durable() {
         ..Runtime::system()
     };
     let (wal, _) = Wal::open(&runtime, dir.path(), catena_wal::Options::default()).unwrap();
-    let mut log = Log::new(runtime, wal.clone());
+    let mut log = Log::new(runtime, wal.clone(), Arc::new(Blind));
     let vote = Vote::new(7, 1);
     {
         let mut saving = pin!(RaftLogStorage::<Prod>::save_vote(&mut log, &vote));

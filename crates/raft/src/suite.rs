@@ -44,7 +44,7 @@ impl StoreBuilder<Prod, Log, StateMachine, Guard> for Builder {
             _commit: runtime.tasks.spawn("commit", Box::pin(commit)),
             _dir: dir,
         };
-        let log = Log::new(runtime, made.wal);
+        let log = Log::new(runtime, made.wal, Arc::new(Blind));
         Ok((guard, log, StateMachine::new(made.machine)))
     }
 }

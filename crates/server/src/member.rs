@@ -12,14 +12,13 @@ use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use catena_client::Kv;
 use catena_raft::{Config, Node, Stop, transport::Transport};
-use catena_runtime::{BoxFuture, Runtime, Task};
-use tokio::sync::watch;
+use catena_runtime::{BoxFuture, Runtime, Task, watch};
 
 use crate::{
-    announce, bootstrap, compactor,
+    bootstrap,
     config::ServerConfig,
-    embed::Embedded,
-    handover, http, lease_calls, lease_clock,
+    handover, http,
+    indoor::Indoor,
     listener::{self, Listener, Serving},
     metrics::Metrics,
     observer::Observed,
@@ -58,6 +57,12 @@ pub enum StartError {
     /// Two series of one name: a mistake in this program.
     #[error("metrics: {0}")]
     Metrics(String),
+}
+
+impl StartError {
+    pub(crate) fn metrics(error: impl fmt::Display) -> Self {
+        Self::Metrics(error.to_string())
+    }
 }
 
 /// Why a member stopped.
@@ -121,50 +126,23 @@ impl Member {
             "starting an etcd server"
         );
         let sockets = Sockets::bind(&config).await?;
-        let metrics = Metrics::register(&config).map_err(metrics_error)?;
+        let metrics = Metrics::register(&config).map_err(StartError::metrics)?;
         let (node, peer_doors) = start_node(&config, &runtime, &metrics, &sockets).await?;
-        metrics.identify(node.member_id()).map_err(metrics_error)?;
+        metrics
+            .identify(node.member_id())
+            .map_err(StartError::metrics)?;
         let server = Arc::new(Server::new(config, runtime, node, metrics));
         Ok(Self::open(server, sockets, peer_doors))
     }
 
     /// Lets clients in, and starts what runs beside them.
     fn open(server: Arc<Server>, mut sockets: Sockets, peer_doors: Vec<PeerDoor>) -> Self {
-        lease_calls::serve(&server, &server.node);
-        let kv: Arc<dyn Kv> = Arc::new(Embedded::new(server.clone()));
+        let client_urls = client_urls(&server.config, &sockets.clients);
+        let (server, kv, mut background) = Indoor::over(server, client_urls).into_parts();
         let clients = addresses(&sockets.clients);
         let peers = addresses(&sockets.peers);
-        let client_urls = client_urls(&server.config, &sockets.clients);
         let (reason_sender, reason) = watch::channel(None);
-        let mut background = vec![
-            spawn(&server, "lease-clock", lease_clock::run(server.clone())),
-            spawn(
-                &server,
-                "publish",
-                announce::publish(server.clone(), client_urls),
-            ),
-            spawn(
-                &server,
-                "cluster-version",
-                announce::decide_version(server.clone()),
-            ),
-            spawn(&server, "end", watch_end(server.clone(), reason_sender)),
-            {
-                let watched = server.clone();
-                spawn(
-                    &server,
-                    "leader",
-                    async move { watched.watch_leader().await },
-                )
-            },
-        ];
-        if let Some(mode) = server.config.auto_compaction {
-            background.push(spawn(
-                &server,
-                "compactor",
-                compactor::run(server.clone(), mode),
-            ));
-        }
+        background.push(server.spawn("end", watch_end(server.clone(), reason_sender)));
         for door in peer_doors {
             let serve = door(sockets.peers.remove(0), server.node.clone());
             background.extend(serve.map(|serve| server.runtime.tasks.spawn("peers", serve)));
@@ -352,18 +330,10 @@ fn open_doors(server: &Arc<Server>, kv: &Arc<dyn Kv>, sockets: Sockets) -> Vec<T
                 server.stopping.clone(),
                 DRAIN_TIMEOUT,
             );
-            tasks.push(spawn(server, "clients", run));
+            tasks.push(server.spawn("clients", run));
         }
     }
     tasks
-}
-
-fn spawn(
-    server: &Server,
-    name: &'static str,
-    future: impl Future<Output = ()> + Send + 'static,
-) -> Task {
-    server.runtime.tasks.spawn(name, Box::pin(future))
 }
 
 /// Notes why the node stops, and ends the serving of clients with it.
@@ -397,8 +367,4 @@ fn client_urls(config: &ServerConfig, listeners: &[Listener]) -> Vec<String> {
     } else {
         config.advertise_client.clone()
     }
-}
-
-fn metrics_error(error: impl fmt::Display) -> StartError {
-    StartError::Metrics(error.to_string())
 }

@@ -96,6 +96,15 @@ impl Content {
         self.current.clone_from(&self.durable);
     }
 
+    /// What is on the platter, as a file of its own.
+    pub(super) fn image(&self) -> Self {
+        Self {
+            current: self.durable.clone(),
+            durable: self.durable.clone(),
+            ..Self::default()
+        }
+    }
+
     /// What a failed sync does: readers see the changes, and no platter ever will.
     pub(super) fn lose(&mut self) {
         self.pending.clear();

@@ -178,3 +178,26 @@ impl Drive {
         self.chance.micros(latency.sync_micros_max)
     }
 }
+
+impl Drive {
+    /// Another disk with what would be left of one directory if all power was lost now.
+    pub(crate) fn image(&self, dir: &Path) -> Self {
+        let platter = self.platter.lock();
+        let kept = |path: &Path| path.starts_with(dir) || dir.starts_with(path);
+        let durable = platter.durable.iter().filter(|(path, _)| kept(path));
+        let names: Names = durable
+            .map(|(path, node)| {
+                let node = node.as_ref().map(|file| file.lock().image());
+                (path.clone(), node.map(|image| Arc::new(Mutex::new(image))))
+            })
+            .collect();
+        Self {
+            platter: Mutex::new(Platter {
+                current: names.clone(),
+                durable: names,
+                ..Platter::default()
+            }),
+            chance: Chance::still(),
+        }
+    }
+}

@@ -63,6 +63,11 @@ impl Hub {
         }
     }
 
+    /// Cuts one direction of a link, for what is sent from now on.
+    pub(crate) fn deafen(&self, to: u64, from: u64) {
+        self.state.lock().cut.insert((from, to));
+    }
+
     /// Stops a member's traffic as a stopped process does: who calls it waits in vain.
     pub(crate) fn freeze(&self, id: u64, frozen: bool) {
         let mut state = self.state.lock();

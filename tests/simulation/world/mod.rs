@@ -102,6 +102,11 @@ impl Chance {
         Self(Arc::new(Mutex::new(StdRng::seed_from_u64(seed))))
     }
 
+    /// A stream that belongs to no run, for what must not shift the chances of one.
+    pub(crate) fn still() -> Self {
+        Self::new(0)
+    }
+
     /// A stream of its own, so that what one part draws does not shift what another gets.
     pub(crate) fn fork(&self) -> Self {
         Self::new(self.next_u64())
