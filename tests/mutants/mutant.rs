@@ -65,10 +65,10 @@ impl Command {
         })
     }
 
-    /// Whether it takes minutes to build or run: everything that holds consensus does.
+    /// Whether it takes minutes to build and run.
     pub(crate) fn is_slow(&self) -> bool {
-        let quick = ["--test log", "--test suite", "--lib"];
-        !quick.contains(&self.binary.as_str())
+        let slow = ["--test simulation", "--test robustness"];
+        slow.contains(&self.binary.as_str())
     }
 
     /// As one types it.

@@ -10,8 +10,8 @@ use crate::{mutant::Mutant, tree};
 /// Mutants that are tried.
 const PICKED: usize = 4;
 
-/// Of these, so many may need consensus to be built again, which takes minutes.
-const SLOW_MAX: usize = 2;
+/// Of these, so many may take minutes.
+const SLOW_MAX: usize = 1;
 
 /// Those that the commit's id picks; outside a checkout, those that the sources pick.
 pub(crate) fn some<'a>(root: &Path, mutants: &'a [Mutant]) -> Result<Vec<&'a Mutant>> {
