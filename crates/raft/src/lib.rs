@@ -27,6 +27,8 @@ mod blocking;
 mod compact;
 mod config;
 mod consensus;
+#[cfg(test)]
+mod durability_test;
 mod error;
 mod files;
 #[cfg(fuzzing)]
