@@ -5,12 +5,12 @@ use std::{
     sync::{Arc, atomic::AtomicBool, atomic::AtomicU64},
 };
 
-use catena_runtime::{BoxFuture, Network, Runtime};
+use catena_runtime::{BoxFuture, Network, Runtime, watch};
 use catena_store::{Fatal, Member, Store, backend};
 use catena_wal::{Recovered, Wal};
 use openraft::Raft;
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::{
     Config, Leadership, StartError, Stop,

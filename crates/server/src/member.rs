@@ -12,8 +12,7 @@ use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use catena_client::Kv;
 use catena_raft::{Config, Node, Stop, transport::Transport};
-use catena_runtime::{BoxFuture, Runtime, Task};
-use tokio::sync::watch;
+use catena_runtime::{BoxFuture, Runtime, Task, watch};
 
 use crate::{
     bootstrap,

@@ -4,9 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use catena_api::{errors, etcd::etcdserverpb as pb};
 use catena_raft::{Leadership, Node};
-use catena_runtime::{Runtime, Task};
+use catena_runtime::{Runtime, Task, watch};
 use catena_store::Reader;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 

@@ -16,7 +16,7 @@ mod snapshot;
 
 use std::{io, path::PathBuf, sync::Arc};
 
-use catena_runtime::Runtime;
+use catena_runtime::{Runtime, watch};
 use catena_store::{
     Entry as StoreEntry, Fatal, MemberChange, Position, Reader, Request, Store,
     backend::{Backend, Engine},
@@ -28,7 +28,7 @@ use openraft::{
     storage::{EntryResponder, RaftStateMachine, Snapshot},
 };
 use parking_lot::Mutex;
-use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 pub(crate) use commit::{Durable, Work};
 pub(crate) use meter::{LogBounds, LogMeter};

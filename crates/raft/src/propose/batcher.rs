@@ -3,10 +3,10 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use catena_runtime::{BoxFuture, NetError};
+use catena_runtime::{BoxFuture, NetError, watch};
 use catena_store::Outcome;
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 use super::{PROPOSALS_MAX, Proposal, Queue, overdue};
 use crate::{
