@@ -131,15 +131,22 @@ impl Tasks for NoTasks {
 impl Disks {
     /// Every disk against every other, and against itself before.
     pub(super) fn look(&mut self, cluster: &Cluster, entries: &Entries) {
-        let books = Books::read(cluster, cluster.ids());
+        let running = cluster.running().into_iter();
+        let applied: Vec<_> = running
+            .filter_map(|process| Some((process.id, process.node.reader().applied()?)))
+            .collect();
+        // Who voted then may be removed by now, and its disk still counts.
+        let voted = applied
+            .iter()
+            .flat_map(|(_, at)| entries.voters_at(at.index));
+        let ids: BTreeSet<_> = cluster.ids().into_iter().chain(voted).collect();
+        let books = Books::read(cluster, ids);
         for (id, book) in &books.sound {
             self.match_entries(*id, book, entries);
             self.keep(cluster, *id, book);
         }
-        for process in cluster.running() {
-            if let Some(applied) = process.node.reader().applied() {
-                check_durable(&books, entries, process.id, applied);
-            }
+        for (id, applied) in applied {
+            check_durable(&books, entries, id, applied);
         }
     }
 
