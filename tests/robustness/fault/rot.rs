@@ -27,7 +27,9 @@ pub(super) const FAULTS: &[Fault] = &[
 /// A member that will refuse has done so by then, or it serves.
 const DECIDES_WITHIN: std::time::Duration = std::time::Duration::from_secs(60);
 /// Tries to find a byte that is not zero: files are prepared ahead with zeros, which nobody reads.
-const TRIES: usize = 10_000;
+const TRIES: usize = 200_000;
+/// More than the last write of the load's.
+const TAIL_BYTES: usize = 4096;
 
 async fn wal(g: &mut Ground) -> Result<()> {
     rot(g, "rot-wal", "member/wal").await
@@ -167,26 +169,40 @@ impl Damage {
     }
 }
 
-/// Draws a place among the bytes in use of the files in a directory.
+/// Draws a place among the bytes in use of the files in a directory, the larger files the more often.
 fn damage(g: &mut Ground, dir: &Path) -> Result<Damage> {
     let mut files = Vec::new();
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
-        if entry.file_type()?.is_file() && entry.metadata()?.len() > 0 {
-            files.push(entry.path());
+        if entry.file_type()?.is_file() {
+            files.push((entry.path(), entry.metadata()?.len()));
         }
     }
     files.sort();
+    let total = files.iter().map(|(_, len)| len).sum::<u64>().max(1);
     for _ in 0..TRIES {
-        let path = &files[g.draw(0..files.len() as u64) as usize];
-        let file = fs::File::open(path)?;
-        let offset = g.draw(0..file.metadata()?.len());
-        let mut byte = [0];
-        file.read_exact_at(&mut byte, offset)?;
-        if byte[0] != 0 {
-            let (path, bit) = (path.clone(), g.draw(0..8) as u8);
-            return Ok(Damage { path, offset, bit });
+        let mut offset = g.draw(0..total);
+        let bit = g.draw(0..8) as u8;
+        for (path, len) in &files {
+            if offset < *len {
+                if is_in_use(path, offset)? {
+                    let path = path.clone();
+                    return Ok(Damage { path, offset, bit });
+                }
+                break;
+            }
+            offset -= len;
         }
     }
     None.with_context(|| format!("{} holds nothing but zeros", dir.display()))
+}
+
+/// Whether a byte is not zero, and others that are not follow some way behind. The very end of a log is left alone: damage there
+/// cannot be told from a write that was never completed.
+fn is_in_use(path: &Path, offset: u64) -> Result<bool> {
+    let file = fs::File::open(path)?;
+    let mut bytes = vec![0; TAIL_BYTES];
+    let there = file.read_at(&mut bytes[..1], offset)? == 1 && bytes[0] != 0;
+    let behind = file.read_at(&mut bytes, offset + TAIL_BYTES as u64)?;
+    Ok(there && bytes[..behind].iter().any(|byte| *byte != 0))
 }
