@@ -29,6 +29,7 @@ mod claims;
 mod compactions;
 mod ends;
 mod floor;
+mod hash;
 mod interval;
 mod leases;
 mod leftovers;

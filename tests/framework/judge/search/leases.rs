@@ -60,6 +60,10 @@ impl Object for Lease {
             | (Life::Before | Life::After, Op::Meets | Op::Ends) => None,
         }
     }
+
+    fn neutral(&self, state: &Life, op: &Op) -> bool {
+        matches!((state, op), (Life::During, Op::Meets))
+    }
 }
 
 /// The calls on each lease.

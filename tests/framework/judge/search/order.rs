@@ -3,11 +3,16 @@
 //! The algorithm is Wing and Gong's with Lowe's memory: calls and returns in one list by time; the first call that the object can
 //! take is taken out with its return; at a return that was not taken out, the last choice was wrong. What was tried, as a set of
 //! calls taken with the state that they led to, is remembered and not tried again.
+//!
+//! A call that fits and changes nothing is taken at once and for good: it could not fit better later, and nothing depends on it.
+//! Without this, a read that is passed over is missed only at its return, many choices later.
 
 use std::{
-    collections::{HashSet, hash_map::DefaultHasher},
+    collections::HashSet,
     hash::{Hash, Hasher},
 };
+
+use super::super::hash::{Mixer, Quick};
 
 /// A call of an operation.
 pub(super) struct Call<O> {
@@ -26,6 +31,8 @@ pub(super) trait Object {
     type Op;
     /// The state afterwards; `None` if the answer does not fit the state.
     fn step(&self, state: &Self::State, op: &Self::Op) -> Option<Self::State>;
+    /// Whether it fits this state, and leaves every state that it fits as it is.
+    fn neutral(&self, state: &Self::State, op: &Self::Op) -> bool;
 }
 
 /// What a search finds.
@@ -118,18 +125,34 @@ impl List {
     }
 }
 
+/// A choice that was made.
+struct Taken<S> {
+    call: usize,
+    /// The state before, if there is something else to try in it.
+    before: Option<S>,
+}
+
 /// Searches for an order of `calls` from a first state.
 pub(super) fn search<T: Object>(object: &T, first: T::State, calls: &[Call<T::Op>]) -> Found {
     let mut list = List::new(calls);
     let mut state = first;
-    let mut taken: Vec<(usize, T::State)> = Vec::new();
-    let mut tried: HashSet<(u64, u64)> = HashSet::new();
+    let mut taken: Vec<Taken<T::State>> = Vec::new();
+    let mut tried: HashSet<(u64, u64), Quick> = HashSet::default();
     let mut set = 0;
     let mut furthest = (0, HEAD);
-    let mut place = list.entries[HEAD].next;
+    let mut place = HEAD;
     for _ in 0..STEPS_MAX {
         if list.entries[HEAD].next == HEAD {
             return Found::Legal;
+        }
+        if place == HEAD {
+            while let Some(call) = neutral(object, &state, &list, calls) {
+                set ^= mark(call);
+                taken.push(Taken { call, before: None });
+                list.take(call);
+            }
+            place = list.entries[HEAD].next;
+            continue;
         }
         let Entry {
             call,
@@ -137,33 +160,62 @@ pub(super) fn search<T: Object>(object: &T, first: T::State, calls: &[Call<T::Op
             next,
             ..
         } = list.entries[place];
-        if place != HEAD && !returns {
+        if !returns {
             let after = object.step(&state, &calls[call].op);
             let after = after.filter(|after| tried.insert((set ^ mark(call), digest(after))));
             match after {
                 Some(after) => {
                     set ^= mark(call);
-                    taken.push((call, std::mem::replace(&mut state, after)));
+                    let before = Some(std::mem::replace(&mut state, after));
+                    taken.push(Taken { call, before });
                     list.take(call);
-                    place = list.entries[HEAD].next;
+                    place = HEAD;
                 }
                 None => place = next,
             }
             continue;
         }
-        if taken.len() >= furthest.0 && place != HEAD {
+        if taken.len() >= furthest.0 {
             furthest = (taken.len(), call);
         }
-        let Some((call, before)) = taken.pop() else {
+        let Some((call, before)) = undo(&mut taken, &mut list, &mut set) else {
             let stuck = &calls[furthest.1];
             return Found::Illegal(stuck.id, stuck.return_ns);
         };
-        set ^= mark(call);
         state = before;
-        list.put_back(call);
         place = list.entries[list.ends[call].0].next;
     }
     Found::Undecided
+}
+
+/// A call that may come next, fits, and changes nothing.
+fn neutral<T: Object>(
+    object: &T,
+    state: &T::State,
+    list: &List,
+    calls: &[Call<T::Op>],
+) -> Option<usize> {
+    let mut place = list.entries[HEAD].next;
+    while place != HEAD && !list.entries[place].returns {
+        let call = list.entries[place].call;
+        if object.neutral(state, &calls[call].op) {
+            return Some(call);
+        }
+        place = list.entries[place].next;
+    }
+    None
+}
+
+/// Takes back choices, up to the last one that was a choice. Returns its call and the state before it.
+fn undo<S>(taken: &mut Vec<Taken<S>>, list: &mut List, set: &mut u64) -> Option<(usize, S)> {
+    while let Some(Taken { call, before }) = taken.pop() {
+        *set ^= mark(call);
+        list.put_back(call);
+        if let Some(before) = before {
+            return Some((call, before));
+        }
+    }
+    None
 }
 
 /// A number for each call, such that the sums of different sets differ (splitmix64).
@@ -175,7 +227,7 @@ fn mark(call: usize) -> u64 {
 }
 
 fn digest(state: &impl Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
+    let mut hasher = Mixer::default();
     state.hash(&mut hasher);
     hasher.finish()
 }
@@ -201,6 +253,10 @@ mod tests {
                 Op::Write(value) => Some(*value),
                 Op::Read(value) => (state == value).then_some(*state),
             }
+        }
+
+        fn neutral(&self, state: &u32, op: &Op) -> bool {
+            matches!(op, Op::Read(value) if value == state)
         }
     }
 

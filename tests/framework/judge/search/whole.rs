@@ -111,6 +111,10 @@ impl<'a> Object for Whole<'a> {
         }
         Some(after)
     }
+
+    fn neutral(&self, state: &Pairs, op: &Op<'a>) -> bool {
+        !op.changes && self.step(state, op).is_some()
+    }
 }
 
 /// The calls on the whole.

@@ -5,6 +5,9 @@ use rand::{Rng, rngs::StdRng};
 use super::store::{Store, inside};
 use crate::history::{Change, ChangeKind, Filter, Recorder, Scope, Watch, WatchArgs, WatchEvent};
 
+/// Watches at one time, witnesses included.
+const OPEN_MAX: usize = 16;
+
 struct Watcher {
     member: u64,
     endpoint: String,
@@ -30,6 +33,11 @@ impl Watchers {
             recorder,
             open: Vec::new(),
         }
+    }
+
+    /// Whether there are not too many already.
+    pub(super) fn room(&self) -> bool {
+        self.open.len() < OPEN_MAX
     }
 
     pub(super) fn witness(&mut self, member: u64, endpoint: &str, now: u64) {
@@ -103,7 +111,7 @@ impl Watchers {
     }
 
     /// Confirms a watch, or cancels it if what it needs is compacted.
-    fn confirm(&mut self, watcher: &mut Watcher, applied: i64, store: &Store, now: u64) -> bool {
+    fn confirm(&self, watcher: &mut Watcher, applied: i64, store: &Store, now: u64) -> bool {
         if !watcher.created {
             watcher.created = true;
             if watcher.args.start_revision == 0 {
@@ -130,14 +138,7 @@ impl Watchers {
         false
     }
 
-    fn send(
-        &mut self,
-        watcher: &mut Watcher,
-        applied: i64,
-        store: &Store,
-        now: u64,
-        rng: &mut StdRng,
-    ) {
+    fn send(&self, watcher: &mut Watcher, applied: i64, store: &Store, now: u64, rng: &mut StdRng) {
         while watcher.next <= applied {
             let until = applied.min(watcher.next + rng.random_range(0..20_i64));
             let events: Vec<_> = (watcher.next..=until)
