@@ -92,6 +92,11 @@ impl Member {
         self.place.host.as_deref().unwrap_or("127.0.0.1")
     }
 
+    /// One more flag for the next starts. Of a flag that is given twice, the last counts.
+    pub fn add_flag(&mut self, flag: &str) {
+        self.flags.push(flag.to_owned());
+    }
+
     /// `host:port` of the client URL.
     pub fn address(&self) -> String {
         format!("{}:{}", self.host(), self.client_port)
