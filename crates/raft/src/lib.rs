@@ -27,6 +27,8 @@ mod blocking;
 mod compact;
 mod config;
 mod consensus;
+#[cfg(test)]
+mod durability_test;
 mod error;
 mod files;
 #[cfg(fuzzing)]
@@ -35,6 +37,7 @@ mod heard;
 pub mod id;
 pub mod identity;
 mod log;
+pub mod logbook;
 mod machine;
 mod members;
 mod method;
@@ -62,6 +65,6 @@ mod wire;
 pub use config::{Config, Expected};
 pub use error::{CallError, MemberError, MoveError, ProposeError, ReadError, StartError, Stop};
 pub use node::{Handler, METHOD_FREE, Node};
-pub use observer::Observer;
+pub use observer::{AppliedEntry, Ballot, Observer};
 pub use remedy::Remedy;
 pub use status::{Leadership, PeerStatus, Role, Status};

@@ -5,12 +5,12 @@ use std::{
     sync::{Arc, atomic::AtomicBool, atomic::AtomicU64},
 };
 
-use catena_runtime::{BoxFuture, Network, Runtime};
+use catena_runtime::{BoxFuture, Network, Runtime, watch};
 use catena_store::{Fatal, Member, Store, backend};
 use catena_wal::{Recovered, Wal};
 use openraft::Raft;
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::{
     Config, Leadership, Remedy, StartError, Stop,
@@ -66,7 +66,11 @@ pub(crate) async fn start<C: Types>(
         config.identity.member_id,
         openraft_config.clone(),
         links,
-        Log::new(runtime.clone(), machine.wal.clone()),
+        Log::new(
+            runtime.clone(),
+            machine.wal.clone(),
+            config.observer.clone(),
+        ),
         StateMachine::new(machine.clone()),
     )
     .await

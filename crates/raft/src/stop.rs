@@ -1,8 +1,7 @@
 //! The one place that says that a member must exit.
 
+use catena_runtime::watch;
 use std::sync::Arc;
-
-use tokio::sync::watch;
 
 use crate::Stop;
 

@@ -12,14 +12,14 @@ use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use catena_client::Kv;
 use catena_raft::{Config, Expected, Node, Remedy, Stop, transport::Transport};
-use catena_runtime::{BoxFuture, Runtime, Task};
-use tokio::sync::watch;
+use catena_runtime::{BoxFuture, Runtime, Task, watch};
 
 use crate::{
-    announce, bootstrap, compactor,
+    bootstrap,
     config::ServerConfig,
-    embed::Embedded,
-    handover, http, lease_calls, lease_clock,
+    connections::Connections,
+    handover, http,
+    indoor::Indoor,
     listener::{self, Listener, Serving},
     metrics::Metrics,
     observer::Observed,
@@ -64,6 +64,10 @@ pub enum StartError {
 }
 
 impl StartError {
+    pub(crate) fn metrics(error: impl fmt::Display) -> Self {
+        Self::Metrics(error.to_string())
+    }
+
     /// What can be done about it.
     pub fn remedy(&self) -> Remedy {
         match self {
@@ -144,50 +148,23 @@ impl Member {
             "starting an etcd server"
         );
         let sockets = Sockets::bind(&config).await?;
-        let metrics = Metrics::register(&config).map_err(metrics_error)?;
+        let metrics = Metrics::register(&config).map_err(StartError::metrics)?;
         let (node, peer_doors) = start_node(&config, &runtime, &metrics, &sockets).await?;
-        metrics.identify(node.member_id()).map_err(metrics_error)?;
+        metrics
+            .identify(node.member_id())
+            .map_err(StartError::metrics)?;
         let server = Arc::new(Server::new(config, runtime, node, metrics));
         Ok(Self::open(server, sockets, peer_doors))
     }
 
     /// Lets clients in, and starts what runs beside them.
     fn open(server: Arc<Server>, mut sockets: Sockets, peer_doors: Vec<PeerDoor>) -> Self {
-        lease_calls::serve(&server, &server.node);
-        let kv: Arc<dyn Kv> = Arc::new(Embedded::new(server.clone()));
+        let client_urls = client_urls(&server.config, &sockets.clients);
+        let (server, kv, mut background) = Indoor::over(server, client_urls).into_parts();
         let clients = addresses(&sockets.clients);
         let peers = addresses(&sockets.peers);
-        let client_urls = client_urls(&server.config, &sockets.clients);
         let (reason_sender, reason) = watch::channel(None);
-        let mut background = vec![
-            spawn(&server, "lease-clock", lease_clock::run(server.clone())),
-            spawn(
-                &server,
-                "publish",
-                announce::publish(server.clone(), client_urls),
-            ),
-            spawn(
-                &server,
-                "cluster-version",
-                announce::decide_version(server.clone()),
-            ),
-            spawn(&server, "end", watch_end(server.clone(), reason_sender)),
-            {
-                let watched = server.clone();
-                spawn(
-                    &server,
-                    "leader",
-                    async move { watched.watch_leader().await },
-                )
-            },
-        ];
-        if let Some(mode) = server.config.auto_compaction {
-            background.push(spawn(
-                &server,
-                "compactor",
-                compactor::run(server.clone(), mode),
-            ));
-        }
+        background.push(server.spawn("end", watch_end(server.clone(), reason_sender)));
         for door in peer_doors {
             let serve = door(sockets.peers.remove(0), server.node.clone());
             background.extend(serve.map(|serve| server.runtime.tasks.spawn("peers", serve)));
@@ -370,6 +347,7 @@ fn open_doors(server: &Arc<Server>, kv: &Arc<dyn Kv>, sockets: Sockets) -> Vec<T
         (sockets.metrics, metrics, "metrics"),
     ];
     let mut tasks = Vec::new();
+    let connections = Connections::default();
     for (listeners, serving, traffic) in doors {
         for listener in listeners {
             let address = listener.url();
@@ -381,22 +359,14 @@ fn open_doors(server: &Arc<Server>, kv: &Arc<dyn Kv>, sockets: Sockets) -> Vec<T
             let run = listener::run(
                 listener,
                 serving.clone(),
-                server.config.clone(),
-                server.stopping.clone(),
+                server.clone(),
+                connections.clone(),
                 DRAIN_TIMEOUT,
             );
-            tasks.push(spawn(server, "clients", run));
+            tasks.push(server.spawn("clients", run));
         }
     }
     tasks
-}
-
-fn spawn(
-    server: &Server,
-    name: &'static str,
-    future: impl Future<Output = ()> + Send + 'static,
-) -> Task {
-    server.runtime.tasks.spawn(name, Box::pin(future))
 }
 
 /// Notes why the node stops, and ends the serving of clients with it.
@@ -433,8 +403,4 @@ fn client_urls(config: &ServerConfig, listeners: &[Listener]) -> Vec<String> {
     } else {
         config.advertise_client.clone()
     }
-}
-
-fn metrics_error(error: impl fmt::Display) -> StartError {
-    StartError::Metrics(error.to_string())
 }

@@ -16,7 +16,7 @@ mod snapshot;
 
 use std::{io, path::PathBuf, sync::Arc};
 
-use catena_runtime::Runtime;
+use catena_runtime::{Runtime, watch};
 use catena_store::{
     Entry as StoreEntry, Fatal, MemberChange, Position, Reader, Request, Store,
     backend::{Backend, Engine},
@@ -28,7 +28,7 @@ use openraft::{
     storage::{EntryResponder, RaftStateMachine, Snapshot},
 };
 use parking_lot::Mutex;
-use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 pub(crate) use commit::{Durable, Work};
 pub(crate) use meter::{LogBounds, LogMeter};
@@ -36,7 +36,7 @@ use snapshot::Ready;
 pub(crate) use snapshot::{Builder, SnapshotData};
 
 use crate::{
-    Observer, Remedy, Stop, batch,
+    AppliedEntry, Observer, Remedy, Stop, batch,
     blocking::blocking,
     heard::Heard,
     id,
@@ -246,6 +246,7 @@ impl Machine {
             commands,
         });
         let outcomes = applied.map_err(|fatal| self.engine_broken(&fatal))?;
+        self.observe(entry);
         self.applied.notify_one();
         if members_change || entry.payload.membership.is_some() {
             self.update_addresses();
@@ -265,6 +266,16 @@ impl Machine {
             self.log_full.notify_one();
         }
         Ok(())
+    }
+
+    fn observe(&self, entry: &Entry) {
+        let membership = entry.payload.membership.as_deref();
+        self.observer.applied(&AppliedEntry {
+            position: position(&entry.log_id),
+            commands: &entry.payload.commands.0,
+            voters: membership.map(|membership| membership.voter_ids().collect()),
+            revision: self.reader.revision(),
+        });
     }
 
     /// The addresses of the members on record; those given at start stay until there are any.
@@ -402,7 +413,11 @@ impl<C: Types> RaftStateMachine<C> for StateMachine {
                 self.machine.install(ready).await?;
             }
         }
-        let applied = self.machine.reader.applied().map(log_id);
+        let reader = &self.machine.reader;
+        if let Some(applied) = reader.applied() {
+            self.machine.observer.installed(applied, reader.revision());
+        }
+        let applied = reader.applied().map(log_id);
         if applied != meta.last_log_id {
             let what = format!(
                 "snapshot of {:?} holds the state of {applied:?}",
