@@ -8,6 +8,7 @@
 )]
 
 mod manifests;
+mod promises;
 mod sources;
 
 use std::path::PathBuf;

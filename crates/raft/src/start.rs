@@ -256,7 +256,11 @@ async fn wal_failure(shared: Arc<Shared>) {
 
 async fn consensus_failure(shared: Arc<Shared>) {
     let reason = shared.consensus.stopped().await;
-    shared.stop.set(Stop::Raft(reason));
+    // Consensus hears of a failed log as soon as we do, and knows less of it.
+    shared.stop.set(match shared.machine.wal.failure() {
+        Some(error) => Stop::wal(&error),
+        None => Stop::Raft(reason),
+    });
 }
 
 async fn removal(shared: Arc<Shared>) {

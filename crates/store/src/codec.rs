@@ -10,6 +10,15 @@ const FORMAT: u8 = 1;
 /// that a damaged length cannot exhaust memory.
 const DECODED_BYTES_MAX: usize = 64 << 20;
 
+/// How far bincode's account of a value may run ahead of the bytes that it is read from: a number of eight bytes may be written in
+/// one. Twice that is allowed.
+const DECODED_PER_BYTE: usize = 16;
+
+/// The longest small and the longest medium record. bincode allocates what a length claims before it looks whether so much follows,
+/// and takes its limit as a constant, so there is one for each of three sizes of records.
+const SMALL_BYTES: usize = 1 << 10;
+const MEDIUM_BYTES: usize = 64 << 10;
+
 /// Bytes that are not what they should be.
 #[derive(Debug, thiserror::Error)]
 pub enum Malformed {
@@ -30,8 +39,11 @@ pub enum Malformed {
     Message(#[from] prost::DecodeError),
 }
 
-fn config() -> impl bincode::config::Config {
-    bincode::config::standard().with_limit::<DECODED_BYTES_MAX>()
+fn decode_within<T: DeserializeOwned, const LIMIT: usize>(
+    record: &[u8],
+) -> Result<(T, usize), Malformed> {
+    let config = bincode::config::standard().with_limit::<LIMIT>();
+    Ok(bincode::serde::decode_from_slice(record, config)?)
 }
 
 /// Encodes `value` behind the format byte.
@@ -48,9 +60,49 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Malformed> {
     if format != FORMAT {
         return Err(Malformed::Format(format));
     }
-    let (value, read) = bincode::serde::decode_from_slice(record, config())?;
+    let (value, read) = match record.len() {
+        0..=SMALL_BYTES => decode_within::<T, { SMALL_BYTES * DECODED_PER_BYTE }>(record)?,
+        0..=MEDIUM_BYTES => decode_within::<T, { MEDIUM_BYTES * DECODED_PER_BYTE }>(record)?,
+        _ => decode_within::<T, DECODED_BYTES_MAX>(record)?,
+    };
     match record.len() - read {
         0 => Ok(value),
         left => Err(Malformed::Trailing(left)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_size_of_record_comes_back() {
+        for bytes in [0, 1, 1000, 1 << 10, 1100, 64 << 10, 66_000, 8 << 20] {
+            let value = ("name".to_owned(), Bytes::from(vec![7; bytes]), u64::MAX);
+            let decoded: (String, Bytes, u64) = decode(&encode(&value)).unwrap();
+            assert!(decoded == value, "{bytes}");
+        }
+        // The most that is accounted for each byte: numbers of eight bytes in one, and empty texts.
+        for count in [1_000, 60_000, 1_000_000] {
+            let numbers = vec![1_u64; count];
+            assert_eq!(decode::<Vec<u64>>(&encode(&numbers)).unwrap(), numbers);
+            let texts = vec![String::new(); count];
+            assert_eq!(decode::<Vec<String>>(&encode(&texts)).unwrap(), texts);
+        }
+    }
+
+    #[test]
+    fn a_length_that_is_only_claimed_is_refused_by_the_limit() {
+        // A text of 50 MiB, of which three bytes are there.
+        let claim = (50_u32 << 20).to_le_bytes();
+        let record = [&[FORMAT, 252][..], &claim, b"abc"].concat();
+        let error = decode::<String>(&record).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                Malformed::Record(bincode::error::DecodeError::LimitExceeded)
+            ),
+            "{error}"
+        );
     }
 }

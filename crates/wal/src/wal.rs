@@ -241,6 +241,12 @@ impl Wal {
         self.shared.state.lock().view.commit.clone()
     }
 
+    /// The error that ended the log, if one has.
+    pub fn failure(&self) -> Option<Error> {
+        let open = self.shared.state.lock().check_open();
+        open.err().filter(|error| !matches!(error, Error::Closed))
+    }
+
     /// Completes with the error that ended the log; never, if it is closed in peace.
     pub fn failed(&self) -> impl Future<Output = Error> + Send + 'static {
         let mut ended = self.shared.ended.subscribe();

@@ -10,9 +10,10 @@ use crate::{
     refused, split,
 };
 
-/// Lists of entries, members and commands, decoded and encoded, each of which takes far more than the byte that it may be.
+/// What serde reserves for a list that claims to be long; and lists of entries, members and commands, decoded and encoded, each of which
+/// takes far more than the byte that it may be.
 const BOUND: Bound = Bound {
-    fixed: 1 << 20,
+    fixed: 4 << 20,
     per_byte: 1024,
 };
 
