@@ -20,6 +20,7 @@ use framework::{
 };
 
 use crate::{
+    Case,
     clients::{
         self, Load, finals,
         watches::{self, Seen},
@@ -30,8 +31,19 @@ use crate::{
         name, now_ns,
     },
     cluster_faults::Faults,
-    world::{self, Chance, with_seeds},
+    world::{self, Chance, campaign},
 };
+
+/// What is proven here.
+pub(crate) fn cases() -> Vec<Case> {
+    vec![(
+        "everything_holds_under_all_faults_at_once",
+        everything_holds_under_all_faults_at_once,
+    )]
+}
+
+/// Seeds that always run.
+const SEEDS: u64 = 200;
 
 /// A run lasts so long at least …
 const LASTS: Duration = Duration::from_secs(20);
@@ -237,9 +249,8 @@ fn judged(history: &History) {
     assert!(answered > 0, "nothing was answered");
 }
 
-#[test]
 fn everything_holds_under_all_faults_at_once() {
-    with_seeds("everything_holds", 50, |chance| {
+    campaign("everything_holds", SEEDS, |chance| {
         let settings = Settings::draw(&chance);
         run(chance, settings)
     });

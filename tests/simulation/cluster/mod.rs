@@ -106,7 +106,7 @@ impl Cluster {
     /// A computer with an empty disk for a member.
     pub(crate) fn build(&self, id: u64, founders: Option<Vec<Member>>) {
         let computer = Computer {
-            machine: Machine::new(&self.0.chance),
+            machine: Machine::new(&name(id), &self.0.chance),
             founders,
             process: None,
             incarnation: 0,

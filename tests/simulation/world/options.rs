@@ -95,7 +95,10 @@ pub(crate) fn arguments_are_told_apart() {
         trace: true,
         twice: false,
     };
-    assert_eq!((options, others.join(" ")), (expected, "wal --exact".to_owned()));
+    assert_eq!(
+        (options, others.join(" ")),
+        (expected, "wal --exact".to_owned())
+    );
     let (options, _) = parse("--seed 9").unwrap();
     assert_eq!((options.from, options.seeds), (9, Some(1)));
     assert!(parse("--seed x").is_err());

@@ -59,7 +59,10 @@ pub(crate) fn campaign<F: Future<Output = ()>>(
     let coverage = set.coverage.into_inner();
     println!("{coverage}");
     let missing = coverage.missing();
-    assert!(!complete || missing.is_empty(), "never happened: {missing:?}");
+    assert!(
+        !complete || missing.is_empty(),
+        "never happened: {missing:?}"
+    );
 }
 
 /// Seeds of one test.
@@ -110,7 +113,9 @@ impl<'a> Set<'a> {
         if seed >= self.end || self.failed.lock().len() >= FAILURES_MAX {
             return false;
         }
-        let by_rule = self.twice_once_in.is_some_and(|times| seed.is_multiple_of(times));
+        let by_rule = self
+            .twice_once_in
+            .is_some_and(|times| seed.is_multiple_of(times));
         let twice = by_rule || options().twice;
         let keep = match twice {
             _ if options().trace => Keep::Print,
@@ -142,7 +147,9 @@ impl<'a> Set<'a> {
 
 /// The commit that is checked out, for who reads a failure later.
 fn commit() -> String {
-    let git = Command::new("git").args(["rev-parse", "--short=12", "HEAD"]).output();
+    let git = Command::new("git")
+        .args(["rev-parse", "--short=12", "HEAD"])
+        .output();
     match git {
         Ok(output) if output.status.success() => {
             String::from_utf8_lossy(&output.stdout).trim().to_owned()
@@ -161,7 +168,13 @@ struct Ran {
 impl Ran {
     fn failure(&self) -> Option<String> {
         let last = || self.trace.last().map(|line| format!("  {line}\n"));
-        let end = || format!("  {} events, hash {:016x}\n", self.trace.count(), self.trace.hash());
+        let end = || {
+            format!(
+                "  {} events, hash {:016x}\n",
+                self.trace.count(),
+                self.trace.hash()
+            )
+        };
         self.panicked.then(|| last().chain([end()]).collect())
     }
 }
