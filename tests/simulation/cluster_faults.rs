@@ -186,6 +186,9 @@ impl Faults {
     }
 
     async fn part(&self, fault: &str, one: &[u64], other: &[u64]) {
+        if one.is_empty() || other.is_empty() {
+            return;
+        }
         self.started(fault, one);
         self.cluster.net().partition(one, other, true);
         self.lasts().await;
@@ -218,6 +221,9 @@ impl Faults {
     async fn lossy(&self) {
         let from = self.target();
         let others = self.others(from);
+        if others.is_empty() {
+            return;
+        }
         let (delay, loss) = (
             *self.chance.pick(&[5_000, 50_000, 400_000]),
             *self.chance.pick(&[0, 3, 10]),

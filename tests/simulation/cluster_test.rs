@@ -139,6 +139,16 @@ impl Run {
         });
     }
 
+    fn summary(&self) -> String {
+        format!(
+            "{} operations, {} faults, {} terms with a leader; {}",
+            self.cluster.recorder().operations(),
+            self.faults.count(),
+            self.cluster.invariants().led_terms(),
+            self.operator.changes
+        )
+    }
+
     /// The faults have ended: within a bounded time all is well.
     async fn recovers(&self) {
         let end = world::now() + RECOVERY;
@@ -234,6 +244,7 @@ async fn run(chance: Chance, settings: Settings) {
     over.store(true, Ordering::Relaxed);
     finals::record(&run.cluster).await;
     run.cluster.assert_no_surprise();
+    world::tell(|| run.summary());
     judged(&run.cluster.recorder().history(now_ns()));
 }
 

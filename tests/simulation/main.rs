@@ -18,6 +18,7 @@ mod invariants;
 
 mod cluster_faults;
 
+mod cluster_gate;
 mod cluster_test;
 mod disk_test;
 mod network_test;

@@ -29,12 +29,14 @@ mod claims;
 mod compactions;
 mod ends;
 mod floor;
+mod hash;
 mod interval;
 mod leases;
 mod leftovers;
 mod log;
 mod model;
 mod reads;
+mod search;
 mod streams;
 mod verdict;
 mod watches;
@@ -74,9 +76,16 @@ pub fn revisions(history: &History) -> Verdict {
 }
 
 /// Judges by a search for a legal order.
+///
+/// Independent of [`revisions`] in its method. It trusts what witnesses saw for one thing: whether, and until when, an operation of
+/// unknown outcome took effect.
 pub fn linearizable(history: &History) -> Verdict {
-    Verdict {
+    let mut verdict = Verdict {
         defects: history.defects(),
         ..Verdict::default()
+    };
+    if verdict.defects.is_empty() {
+        search::search(history, &mut verdict);
     }
+    verdict.finish(history)
 }

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use super::{
     Guarantee, Violation,
     case::Case,
+    hash::Quick,
     model::State,
     streams::{End, Item, Stream},
 };
@@ -37,7 +38,7 @@ struct Watch<'a> {
     bookmark: i64,
     /// Bookmarks with the last event before each.
     bookmarks: Vec<(i64, i64)>,
-    delivered: HashSet<(i64, &'a [u8])>,
+    delivered: HashSet<(i64, &'a [u8]), Quick>,
     found: Vec<Violation>,
 }
 
@@ -49,7 +50,7 @@ impl<'a> Watch<'a> {
             last: None,
             bookmark: 0,
             bookmarks: Vec::new(),
-            delivered: HashSet::new(),
+            delivered: HashSet::default(),
             found: Vec::new(),
         }
     }

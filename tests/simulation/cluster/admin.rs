@@ -1,6 +1,7 @@
 //! The operator: adds, promotes, removes and replaces members, moves leadership, defragments.
 
 use std::{
+    fmt,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -39,10 +40,25 @@ struct Counts {
     defragmented: AtomicU64,
 }
 
-impl Changes {
-    /// Members that joined or left.
-    pub(crate) fn of_members(&self) -> u64 {
-        self.0.added.load(Ordering::Relaxed) + self.0.removed.load(Ordering::Relaxed)
+impl fmt::Display for Changes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = |of: &AtomicU64| of.load(Ordering::Relaxed);
+        let Counts {
+            added,
+            promoted,
+            removed,
+            moved,
+            defragmented,
+        } = self.0.as_ref();
+        write!(
+            f,
+            "{} members added, {} promoted, {} removed; leadership moved {} times, {} files defragmented",
+            count(added),
+            count(promoted),
+            count(removed),
+            count(moved),
+            count(defragmented)
+        )
     }
 }
 

@@ -55,9 +55,9 @@ impl Settings {
                 inbox_bytes: *chance.pick(&[256, 4 << 10, 1 << 20]),
             },
             watch_progress_interval: millis(&[100, 500, 5000]),
-            clients: 3 + chance.below(6) as usize,
+            clients: 3 + chance.below(4) as usize,
             patience: millis(&[1000, 3000, 8000]),
-            think: millis(&[20, 60, 100]),
+            think: millis(&[40, 100, 200]),
             mix: mix(chance),
         }
     }

@@ -71,8 +71,8 @@ impl Invariants {
         !self.0.entries.lock().voters().contains(&id)
     }
 
-    /// Members that lead or led, by term.
-    pub(crate) fn leaders(&self) -> usize {
+    /// Terms that had a leader.
+    pub(crate) fn led_terms(&self) -> usize {
         self.0.ballots.lock().elected.len()
     }
 

@@ -34,11 +34,9 @@ pub(super) enum Lie {
     AttachedAfterEnd,
 }
 
-/// Tells one lie, at the n-th occasion.
+/// Tells one lie, at the first occasion.
 pub(super) struct Liar {
     lie: Option<Lie>,
-    /// Occasions still to pass.
-    after: u32,
     pub(super) told: bool,
 }
 
@@ -46,15 +44,13 @@ impl Liar {
     pub(super) fn honest() -> Self {
         Self {
             lie: None,
-            after: 0,
             told: false,
         }
     }
 
-    pub(super) fn of(lie: Lie, after: u32) -> Self {
+    pub(super) fn of(lie: Lie) -> Self {
         Self {
             lie: Some(lie),
-            after,
             told: false,
         }
     }
@@ -62,10 +58,6 @@ impl Liar {
     /// Whether to lie here and now.
     pub(super) fn tells(&mut self, lie: Lie) -> bool {
         if self.lie != Some(lie) || self.told {
-            return false;
-        }
-        if self.after > 0 {
-            self.after -= 1;
             return false;
         }
         self.told = true;

@@ -325,7 +325,7 @@ impl Run {
         let gap = self.store.revision() - self.applied[at];
         let lag = i64::try_from(self.rng.random_range(0..4_u64)).expect("small");
         self.applied[at] += (gap - lag).max(0);
-        if self.busy() && self.below(200) == 0 {
+        if self.busy() && self.below(200) == 0 && self.watchers.room() {
             let args = self.mix.watch();
             self.watchers
                 .open(member, &endpoint(member), args, self.applied[at], self.now);

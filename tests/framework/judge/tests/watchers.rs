@@ -5,6 +5,9 @@ use rand::{Rng, rngs::StdRng};
 use super::store::{Store, inside};
 use crate::history::{Change, ChangeKind, Filter, Recorder, Scope, Watch, WatchArgs, WatchEvent};
 
+/// Watches at one time, witnesses included.
+const OPEN_MAX: usize = 16;
+
 struct Watcher {
     member: u64,
     endpoint: String,
@@ -30,6 +33,11 @@ impl Watchers {
             recorder,
             open: Vec::new(),
         }
+    }
+
+    /// Whether there are not too many already.
+    pub(super) fn room(&self) -> bool {
+        self.open.len() < OPEN_MAX
     }
 
     pub(super) fn witness(&mut self, member: u64, endpoint: &str, now: u64) {
