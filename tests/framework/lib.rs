@@ -37,7 +37,7 @@ pub use client::{Client, prefix_end};
 pub use cluster::{Cluster, Setup};
 pub use http::{Answer, get, request};
 pub use load::{Load, kept};
-pub use member::Member;
+pub use member::{Member, Place};
 pub use pool::Pool;
 pub use suite::{Left, leave_out};
 pub use target::Target;

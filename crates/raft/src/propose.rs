@@ -20,7 +20,7 @@ mod overdue;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -49,6 +49,13 @@ const PROPOSED_BYTES_MAX: usize = 128 << 20;
 /// Entries committed and not applied, above which nothing more is admitted, as in etcd.
 const BACKLOG_MAX: u64 = 5000;
 
+/// Proposals that may wait without regard to for how long: two batches on their way and two behind them.
+const QUEUED_MIN: usize = 4 * batcher::BATCH_PROPOSALS_MAX;
+
+/// When those behind them have waited for so long although a leader takes batches, more are coming than can be carried. Whoever is
+/// refused then is refused at once; without this, everybody would wait until the time for requests is over.
+const QUEUE_DELAY_MAX: Duration = Duration::from_secs(1);
+
 /// Largest command: an entry must fit into a frame of the transport.
 const COMMAND_BYTES_MAX: usize = 32 << 20;
 
@@ -70,35 +77,62 @@ impl Proposal {
     }
 }
 
-/// Bytes admitted; given back when dropped.
+/// What was admitted and is not answered yet.
+#[derive(Default)]
+struct Admitted {
+    proposals: AtomicUsize,
+    bytes: AtomicUsize,
+    /// How long the oldest of the last batch had waited, in milliseconds.
+    delay_millis: AtomicU64,
+}
+
+impl Admitted {
+    /// Whether more is coming than is carried away.
+    fn is_overloaded(&self) -> bool {
+        let delay = Duration::from_millis(self.delay_millis.load(Ordering::Relaxed));
+        self.proposals.load(Ordering::Relaxed) > QUEUED_MIN && delay > QUEUE_DELAY_MAX
+    }
+}
+
+/// One proposal and its bytes among what is admitted; given back when dropped.
 struct Room {
     bytes: usize,
-    admitted: Arc<AtomicUsize>,
+    admitted: Arc<Admitted>,
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
-        self.admitted.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.admitted.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.admitted.proposals.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 /// The entry to the queue.
 pub(crate) struct Proposals {
     queue: mpsc::Sender<Proposal>,
-    admitted: Arc<AtomicUsize>,
+    admitted: Arc<Admitted>,
 }
 
 /// The other end of the queue, for [`run`].
 pub(crate) struct Queue {
     proposals: mpsc::Receiver<Proposal>,
+    admitted: Arc<Admitted>,
 }
 
 impl Proposals {
     /// A new queue.
     pub(crate) fn new() -> (Self, Queue) {
         let (queue, proposals) = mpsc::channel(PROPOSALS_MAX);
-        let admitted = Arc::new(AtomicUsize::new(0));
-        (Self { queue, admitted }, Queue { proposals })
+        let admitted = Arc::new(Admitted::default());
+        let queue = Self {
+            queue,
+            admitted: admitted.clone(),
+        };
+        let end = Queue {
+            proposals,
+            admitted,
+        };
+        (queue, end)
     }
 
     /// Brings a command through the log.
@@ -128,12 +162,14 @@ impl Proposals {
     }
 
     fn admit(&self, shared: &Shared, bytes: usize) -> Result<Room, ProposeError> {
-        let admitted = self.admitted.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let admitted = self.admitted.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.admitted.proposals.fetch_add(1, Ordering::Relaxed);
         let room = Room {
             bytes,
             admitted: self.admitted.clone(),
         };
-        match admitted > PROPOSED_BYTES_MAX || is_behind(shared) {
+        let too_much = admitted > PROPOSED_BYTES_MAX || self.admitted.is_overloaded();
+        match too_much || is_behind(shared) {
             true => Err(ProposeError::TooManyRequests),
             false => Ok(room),
         }

@@ -13,7 +13,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::{
-    Config, Leadership, StartError, Stop,
+    Config, Leadership, Remedy, StartError, Stop,
     blocking::blocking,
     compact,
     consensus::{Consensus, Core},
@@ -130,6 +130,7 @@ fn claim(runtime: &Runtime, config: &Config) -> Result<(), StartError> {
         false => Err(StartError::DataDir {
             path: Layout::new(&config.data_dir).identity(),
             what: "the data directory was made anew while the member started".to_owned(),
+            remedy: Remedy::AsSaid,
         }),
     }
 }
@@ -165,6 +166,10 @@ async fn open(
         .await?
     };
     files::check_fit(&layout, &recovered, store.applied())?;
+    if let Some(expected) = &config.expected {
+        let members = store.reader().members();
+        files::check_owner(&layout, &config.identity, &members.present, expected)?;
+    }
     let bounds = LogBounds {
         proposals_max: config.log_proposals_max,
         bytes_max: config.log_bytes_max,
@@ -193,7 +198,8 @@ fn report(recovered: &Recovered) {
         tracing::warn!(
             path = %torn.path.display(),
             offset = torn.offset,
-            "cut off a write that a crash interrupted"
+            bytes = torn.bytes,
+            "cut off a write that a crash interrupted; nothing that was acknowledged is in it"
         );
     }
     tracing::info!(
@@ -245,7 +251,7 @@ fn background(
 
 async fn wal_failure(shared: Arc<Shared>) {
     let error = shared.machine.wal.failed().await;
-    shared.stop.set(Stop::Wal(error.to_string()));
+    shared.stop.set(Stop::wal(&error));
 }
 
 async fn consensus_failure(shared: Arc<Shared>) {

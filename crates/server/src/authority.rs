@@ -14,10 +14,10 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// What a client of HTTP/2 says first.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Length, type, flags and stream of a frame.
-const FRAME_HEAD_LEN: usize = 9;
+pub(crate) const FRAME_HEAD_LEN: usize = 9;
 
 const HEADERS: u8 = 1;
 const PADDED: u8 = 0x08;

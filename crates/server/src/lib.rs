@@ -21,10 +21,13 @@
 mod announce;
 mod authority;
 mod bootstrap;
+mod budget;
 mod compactor;
 mod config;
+mod connections;
 mod embed;
 mod error;
+mod guard;
 mod handover;
 mod http;
 mod indoor;
@@ -40,6 +43,7 @@ mod url;
 mod v3rpc;
 mod write;
 
+pub use catena_raft::Remedy;
 pub use config::{
     AutoCompaction, DEFAULT_QUOTA_BYTES, GRPC_OVERHEAD_BYTES, InitialState, MetricsDetail,
     ServerConfig,

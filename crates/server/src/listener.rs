@@ -1,11 +1,19 @@
 //! Sockets: accepting connections, and serving gRPC and HTTP on one port.
 //!
 //! On a plain port the first bytes decide: the preface of HTTP/2 means gRPC, everything else is for the HTTP handlers, as in etcd.
+//! How many connections there may be, [`connections`](crate::connections) decides; what must not come over one,
+//! [`guard`](crate::guard).
 //!
-//! Not as in etcd: a client that pings more often than `grpc-keepalive-min-time` is not sent away, since hyper does not count pings
-//! of its peers; it costs a frame of 17 bytes for each.
+//! Not as in etcd: a client that pings more often than `grpc-keepalive-min-time` is not sent away, unless it does so hundreds of
+//! times a second and for no reason.
 
-use std::{convert::Infallible, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::Router;
 use http::{Request, Response, Version};
@@ -19,11 +27,19 @@ use tokio::{
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
     task::JoinSet,
 };
-use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tower::ServiceExt;
 
-use crate::{authority::Repaired, config::ServerConfig, url::Url, v3rpc::Services};
+use crate::{
+    authority::Repaired,
+    config::ServerConfig,
+    connections::{Admitted, Connections},
+    guard::Guarded,
+    metrics::Refused,
+    server::Server,
+    url::Url,
+    v3rpc::Services,
+};
 
 /// A client that sends no complete head of a request for this long is dropped.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(300);
@@ -36,6 +52,20 @@ const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 
 /// Bytes of responses that wait in one connection for the client to take them.
 const SEND_BUFFER_BYTES: usize = 1 << 20;
+
+/// Calls that one connection may have open where `--max-concurrent-streams` says nothing: a client with more waits, or connects
+/// again. etcd sets no limit then, and each call costs some kilobytes.
+const STREAMS_MAX: u32 = 1000;
+
+/// Calls that a client has reset before we have seen them; with more it is sent away (CVE-2023-44487). h2's own default, said here
+/// because so much hangs on it.
+const RESET_STREAMS_MAX: usize = 20;
+
+/// Calls that were reset because of a client's mistakes; with more it is sent away.
+const FAULTY_STREAMS_MAX: usize = 1024;
+
+/// Bytes of a request's head, as HTTP/2 counts them; a call with more is answered 431. Tokens fit, novels do not.
+const HEADER_LIST_BYTES_MAX: u32 = 16 << 10;
 
 /// Pause after the system refuses a connection, for want of file descriptors for example.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -54,8 +84,25 @@ pub(crate) struct SocketFile {
 
 /// A connection of either kind.
 enum Connection {
-    Tcp(TcpStream),
+    Tcp(TcpStream, SocketAddr),
     Unix(UnixStream),
+}
+
+impl Connection {
+    fn address(&self) -> Option<IpAddr> {
+        match self {
+            Self::Tcp(_, address) => Some(address.ip()),
+            Self::Unix(_) => None,
+        }
+    }
+
+    /// Who is at the other end, for the log.
+    fn peer(&self) -> String {
+        match self {
+            Self::Tcp(_, address) => address.to_string(),
+            Self::Unix(_) => "unix".to_owned(),
+        }
+    }
 }
 
 impl Listener {
@@ -107,9 +154,9 @@ impl Listener {
     async fn accept(&self) -> std::io::Result<Connection> {
         match self {
             Self::Tcp(listener, _) => {
-                let (stream, _) = listener.accept().await?;
+                let (stream, address) = listener.accept().await?;
                 stream.set_nodelay(true)?;
-                Ok(Connection::Tcp(stream))
+                Ok(Connection::Tcp(stream, address))
             }
             Self::Unix(socket) => Ok(Connection::Unix(socket.listener.accept().await?.0)),
         }
@@ -147,38 +194,42 @@ impl Serving {
     }
 }
 
-/// Accepts and serves connections until `stopping`; then lets them finish, and cuts those off that have not after `drain`.
+/// Accepts and serves connections until the member stops; then lets them finish, and cuts those off that have not after `drain`.
 pub(crate) async fn run(
     listener: Listener,
     serving: Serving,
-    config: Arc<ServerConfig>,
-    stopping: CancellationToken,
+    server: Arc<Server>,
+    allowed: Connections,
     drain: Duration,
 ) {
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
             biased;
-            () = stopping.cancelled() => break,
+            () = server.stopping.cancelled() => break,
             Some(_ended) = connections.join_next() => continue,
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok(Connection::Tcp(stream)) => {
-                connections.spawn(serve(
-                    stream,
-                    serving.clone(),
-                    config.clone(),
-                    stopping.clone(),
-                ));
-            }
-            Ok(Connection::Unix(stream)) => {
-                connections.spawn(serve(
-                    stream,
-                    serving.clone(),
-                    config.clone(),
-                    stopping.clone(),
-                ));
+            Ok(connection) => {
+                let Some(admitted) = allowed.admit(connection.address()) else {
+                    server.metrics.count_refusal(Refused::Connection);
+                    let remote_addr = connection.peer();
+                    tracing::warn!(remote_addr, "connection refused: too many are open");
+                    continue;
+                };
+                let (serving, server) = (serving.clone(), server.clone());
+                let peer = connection.peer();
+                match connection {
+                    Connection::Tcp(stream, _) => {
+                        let stream = Guarded::new(stream, server.clone(), peer);
+                        connections.spawn(serve(stream, admitted, serving, server));
+                    }
+                    Connection::Unix(stream) => {
+                        let stream = Guarded::new(stream, server.clone(), peer);
+                        connections.spawn(serve(stream, admitted, serving, server));
+                    }
+                }
             }
             Err(error) => {
                 tracing::warn!(%error, "failed to accept a connection");
@@ -196,18 +247,18 @@ pub(crate) async fn run(
 }
 
 async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
-    stream: S,
+    stream: Guarded<S>,
+    _admitted: Admitted,
     serving: Serving,
-    config: Arc<ServerConfig>,
-    stopping: CancellationToken,
+    server: Arc<Server>,
 ) {
-    let builder = builder(&config);
+    let builder = builder(&server.config);
     let service = service_fn(move |request| serving.clone().answer(request));
     let connection = builder.serve_connection(TokioIo::new(Repaired::new(stream)), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = stopping.cancelled() => {
+        () = server.stopping.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -229,7 +280,13 @@ fn builder(config: &ServerConfig) -> auto::Builder<TokioExecutor> {
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_send_buf_size(SEND_BUFFER_BYTES)
-        .max_concurrent_streams(config.max_concurrent_streams)
+        .max_concurrent_streams(match config.max_concurrent_streams {
+            u32::MAX => STREAMS_MAX,
+            told => told,
+        })
+        .max_pending_accept_reset_streams(RESET_STREAMS_MAX)
+        .max_local_error_reset_streams(FAULTY_STREAMS_MAX)
+        .max_header_list_size(HEADER_LIST_BYTES_MAX)
         .keep_alive_timeout(config.keepalive_timeout);
     if !config.keepalive_interval.is_zero() {
         http2.keep_alive_interval(config.keepalive_interval);

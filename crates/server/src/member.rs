@@ -11,12 +11,13 @@
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use catena_client::Kv;
-use catena_raft::{Config, Node, Stop, transport::Transport};
+use catena_raft::{Config, Expected, Node, Remedy, Stop, transport::Transport};
 use catena_runtime::{BoxFuture, Runtime, Task, watch};
 
 use crate::{
     bootstrap,
     config::ServerConfig,
+    connections::Connections,
     handover, http,
     indoor::Indoor,
     listener::{self, Listener, Serving},
@@ -43,6 +44,9 @@ pub enum StartError {
     /// A new member is not one of the founders.
     #[error("couldn't find local name {0:?} in the initial cluster configuration")]
     NotInCluster(String),
+    /// The running cluster remembers a data directory of this member that is not there any more.
+    #[error("{0}")]
+    LostData(String),
     /// No member of the running cluster answered.
     #[error("cannot fetch cluster info from peer urls: {0}")]
     Discover(String),
@@ -63,6 +67,19 @@ impl StartError {
     pub(crate) fn metrics(error: impl fmt::Display) -> Self {
         Self::Metrics(error.to_string())
     }
+
+    /// What can be done about it.
+    pub fn remedy(&self) -> Remedy {
+        match self {
+            Self::Raft(error) => error.remedy(),
+            Self::LostData(_) => Remedy::Replace,
+            Self::Listen { .. }
+            | Self::NotInCluster(_)
+            | Self::Discover(_)
+            | Self::NotAdded(_)
+            | Self::Metrics(_) => Remedy::AsSaid,
+        }
+    }
 }
 
 /// Why a member stopped.
@@ -72,8 +89,13 @@ pub enum StopReason {
     Asked,
     /// It was removed from the cluster.
     Removed,
-    /// It cannot go on; the text says why.
-    Failed(String),
+    /// It cannot go on.
+    Failed {
+        /// Why.
+        why: String,
+        /// What can be done about it.
+        remedy: Remedy,
+    },
 }
 
 impl fmt::Display for StopReason {
@@ -83,7 +105,7 @@ impl fmt::Display for StopReason {
             Self::Removed => {
                 f.write_str("the member has been permanently removed from the cluster")
             }
-            Self::Failed(why) => f.write_str(why),
+            Self::Failed { why, .. } => f.write_str(why),
         }
     }
 }
@@ -261,6 +283,7 @@ async fn start_node(
     let origin = bootstrap::identify(config, runtime).await?;
     let mut raft = Config::new(&config.data_dir, origin.identity);
     raft.initial = origin.founders;
+    raft.expected = Some(expected(config));
     raft.engine = config.engine;
     raft.log_proposals_max = config.proposals_max();
     raft.log_proposals_keep = config.proposals_keep();
@@ -289,6 +312,15 @@ async fn start_node(
     Ok((node, doors))
 }
 
+fn expected(config: &ServerConfig) -> Expected {
+    let cluster_urls = config.initial_cluster.iter().map(|(_, url)| url.clone());
+    Expected {
+        name: config.name.clone(),
+        peer_urls: config.advertise_peer.clone(),
+        cluster_urls: cluster_urls.collect(),
+    }
+}
+
 fn open_doors(server: &Arc<Server>, kv: &Arc<dyn Kv>, sockets: Sockets) -> Vec<Task> {
     let split = !sockets.http_only.is_empty();
     let services = Services::new(server, kv);
@@ -315,6 +347,7 @@ fn open_doors(server: &Arc<Server>, kv: &Arc<dyn Kv>, sockets: Sockets) -> Vec<T
         (sockets.metrics, metrics, "metrics"),
     ];
     let mut tasks = Vec::new();
+    let connections = Connections::default();
     for (listeners, serving, traffic) in doors {
         for listener in listeners {
             let address = listener.url();
@@ -326,8 +359,8 @@ fn open_doors(server: &Arc<Server>, kv: &Arc<dyn Kv>, sockets: Sockets) -> Vec<T
             let run = listener::run(
                 listener,
                 serving.clone(),
-                server.config.clone(),
-                server.stopping.clone(),
+                server.clone(),
+                connections.clone(),
                 DRAIN_TIMEOUT,
             );
             tasks.push(server.spawn("clients", run));
@@ -350,7 +383,10 @@ async fn watch_end(server: Arc<Server>, reason: watch::Sender<Option<StopReason>
         }
         failed => {
             tracing::error!(error = %failed, "the member cannot go on and stops");
-            StopReason::Failed(failed.to_string())
+            StopReason::Failed {
+                why: failed.to_string(),
+                remedy: failed.remedy(),
+            }
         }
     };
     server.stopping.cancel();

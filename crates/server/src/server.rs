@@ -6,11 +6,12 @@ use catena_api::{errors, etcd::etcdserverpb as pb};
 use catena_raft::{Leadership, Node};
 use catena_runtime::{Runtime, Task, watch};
 use catena_store::Reader;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::{
+    budget::Budget,
     config::ServerConfig,
     error::{engine_failed, status},
     lessor::Lessor,
@@ -26,6 +27,17 @@ pub const CLUSTER_VERSION: &str = "3.7.0";
 /// Looks without a leader after which streams that want one are ended.
 const LEADERLESS_LOOKS_MAX: u32 = 3;
 
+/// Bytes of requests that are not complete, from all clients: the largest that is allowed, about a hundred times. A client that
+/// sends slowly holds its share until [`crate::v3rpc`] gives it up.
+const RECEIVING_BYTES_MAX: usize = 128 << 20;
+
+/// Bytes of large answers that clients have not taken.
+const ANSWERING_BYTES_MAX: usize = 128 << 20;
+
+/// Intervals of keys that are read at a time: nobody knows before how large the answer will be, so this many of any size may be
+/// there beside [`ANSWERING_BYTES_MAX`]. Reading is work for the processor, so more at a time would not be quicker.
+const RANGES_MAX: usize = 4;
+
 /// One member's parts, as its handlers see them. Shared by all of them behind one `Arc`.
 pub(crate) struct Server {
     pub(crate) config: Arc<ServerConfig>,
@@ -34,6 +46,12 @@ pub(crate) struct Server {
     pub(crate) reader: Reader,
     pub(crate) lessor: Lessor,
     pub(crate) metrics: Metrics,
+    /// What clients have sent of requests that are not complete.
+    pub(crate) receiving: Budget,
+    /// Large answers that clients have not taken.
+    pub(crate) answering: Budget,
+    /// Room for reading intervals.
+    pub(crate) ranges: Semaphore,
     /// Cancelled when the member stops serving.
     pub(crate) stopping: CancellationToken,
     leadership: watch::Receiver<Leadership>,
@@ -54,6 +72,9 @@ impl Server {
         let leadership = node.leadership();
         Self {
             lessor: Lessor::default(),
+            receiving: Budget::new(RECEIVING_BYTES_MAX),
+            answering: Budget::new(ANSWERING_BYTES_MAX),
+            ranges: Semaphore::new(RANGES_MAX),
             stopping: CancellationToken::new(),
             leader_losses: watch::Sender::new(0),
             ready: watch::Sender::new(false),

@@ -11,6 +11,14 @@ use catena_api::etcd::etcdserverpb::{
 
 use crate::{Error, mvcc::has_filters};
 
+/// Deepest transaction, itself counted, that is taken.
+///
+/// prost decodes a hundred messages within one another and no more. A transaction in a transaction is two of them, and the answer
+/// to a read in the innermost takes three more, so at this depth the command can be decoded from the log of every member, and the
+/// answer by a client that has prost's limit. What was logged and could not be decoded again would stop every member. etcd takes
+/// as many levels as `--max-txn-ops` has operations.
+pub const TXN_DEPTH_MAX: usize = 49;
+
 /// A range.
 pub fn range(request: &pb::RangeRequest) -> Result<(), Error> {
     key(&request.key)?;
@@ -53,9 +61,9 @@ pub fn delete_range(request: &pb::DeleteRangeRequest) -> Result<(), Error> {
     key(&request.key)
 }
 
-/// A transaction, nested ones too, with at most `max_ops` operations or compares in a list.
+/// A transaction, nested ones too, with at most `max_ops` operations or compares in a list and no deeper than [`TXN_DEPTH_MAX`].
 pub fn txn(request: &pb::TxnRequest, max_ops: usize) -> Result<(), Error> {
-    operations(request, max_ops)?;
+    operations(request, max_ops, TXN_DEPTH_MAX)?;
     written(&request.success)?;
     written(&request.failure)?;
     Ok(())
@@ -80,7 +88,8 @@ fn key(key: &Bytes) -> Result<(), Error> {
     }
 }
 
-fn operations(request: &pb::TxnRequest, max_ops: usize) -> Result<(), Error> {
+fn operations(request: &pb::TxnRequest, max_ops: usize, max_depth: usize) -> Result<(), Error> {
+    let depth_left = max_depth.checked_sub(1).ok_or(Error::TooManyOps)?;
     let lengths = [
         request.compare.len(),
         request.success.len(),
@@ -96,7 +105,7 @@ fn operations(request: &pb::TxnRequest, max_ops: usize) -> Result<(), Error> {
             Some(Op::RequestRange(request)) => range(request)?,
             Some(Op::RequestPut(request)) => put(request)?,
             Some(Op::RequestDeleteRange(request)) => delete_range(request)?,
-            Some(Op::RequestTxn(request)) => operations(request, left)?,
+            Some(Op::RequestTxn(request)) => operations(request, left, depth_left)?,
             None => return Err(Error::KeyNotFound),
         }
     }
@@ -206,6 +215,56 @@ impl Deleted {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Command, Request};
+
+    fn nested(depth: usize) -> pb::TxnRequest {
+        let put = pb::PutRequest {
+            key: "k".into(),
+            ..Default::default()
+        };
+        let one = |op| pb::TxnRequest {
+            success: vec![pb::RequestOp { request: Some(op) }],
+            ..Default::default()
+        };
+        (1..depth).fold(one(Op::RequestPut(put)), |inner, _| {
+            one(Op::RequestTxn(inner))
+        })
+    }
+
+    /// Whatever number of operations is allowed: a caller in the same process meets no other decoder before the log.
+    #[test]
+    fn transaction_that_is_taken_can_be_decoded_from_the_log() {
+        let deepest = nested(TXN_DEPTH_MAX);
+        assert_eq!(txn(&deepest, usize::MAX), Ok(()));
+        let command = Command::internal(Request::Txn(deepest));
+        assert_eq!(Command::decode(&command.encode()).unwrap(), command);
+        for depth in [TXN_DEPTH_MAX + 1, 200, 1000] {
+            assert_eq!(txn(&nested(depth), usize::MAX), Err(Error::TooManyOps));
+        }
+    }
+
+    /// The answer to a read has three messages in the innermost answer: operation, range and pair.
+    #[test]
+    fn answer_of_the_deepest_transaction_can_be_decoded() {
+        use catena_api::etcd::etcdserverpb::response_op::Response;
+        use prost::Message;
+        let one = |response| pb::TxnResponse {
+            responses: vec![pb::ResponseOp {
+                response: Some(response),
+            }],
+            ..Default::default()
+        };
+        let range = pb::RangeResponse {
+            header: Some(pb::ResponseHeader::default()),
+            kvs: vec![Default::default()],
+            ..Default::default()
+        };
+        let answer = (1..TXN_DEPTH_MAX).fold(one(Response::ResponseRange(range)), |inner, _| {
+            one(Response::ResponseTxn(inner))
+        });
+        let decoded = pb::TxnResponse::decode(&*answer.encode_to_vec());
+        assert_eq!(decoded.as_ref(), Ok(&answer));
+    }
 
     #[test]
     fn deleted_intervals_merge() {

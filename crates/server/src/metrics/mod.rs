@@ -40,6 +40,7 @@ pub(crate) struct Metrics {
     pub(crate) leases_expired: IntCounter,
     pub(crate) watch_streams: IntGauge,
     pub(crate) watchers: IntGauge,
+    refused: IntCounterVec,
     promotions: IntCounter,
     promotion_failures: IntCounterVec,
     healthcheck: IntGaugeVec,
@@ -97,6 +98,11 @@ impl Metrics {
             watchers: r.gauge(
                 "etcd_debugging_mvcc_watcher_total",
                 "Total number of watchers.",
+            )?,
+            refused: r.counters(
+                "catena_server_refused_total",
+                "The total number of times that a client was refused because it asked for too much, by what.",
+                &["what"],
             )?,
             promotions: r.counter(
                 "etcd_server_learner_promote_successes",
@@ -184,6 +190,11 @@ impl Metrics {
         (self.defragment_duration.start_timer(), running)
     }
 
+    /// Counts a client that asked for too much.
+    pub(crate) fn count_refusal(&self, what: Refused) {
+        self.refused.with_label_values(&[what.label()]).inc();
+    }
+
     /// Counts an attempt to promote a learner.
     pub(crate) fn count_promotion(&self, promoted: &Result<Vec<Member>, MemberError>) {
         match promoted {
@@ -204,6 +215,33 @@ impl Metrics {
         self.healthchecks
             .with_label_values(&[check, status, probe])
             .inc();
+    }
+}
+
+/// What a client was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// A connection: there are too many.
+    Connection,
+    /// A connection that did not begin as one should.
+    Greeting,
+    /// A connection with too many frames that carry nothing.
+    ControlFrames,
+    /// A request: too many bytes of unfinished ones are held, or it was not finished in time.
+    RequestBytes,
+    /// An answer: too many bytes of them are held, or it was not taken in time.
+    ResponseBytes,
+}
+
+impl Refused {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Connection => "connection",
+            Self::Greeting => "greeting",
+            Self::ControlFrames => "control_frames",
+            Self::RequestBytes => "request_bytes",
+            Self::ResponseBytes => "response_bytes",
+        }
     }
 }
 

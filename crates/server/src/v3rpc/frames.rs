@@ -11,7 +11,9 @@ const HEAD_LEN: usize = 5;
 pub(crate) struct FrameReader {
     head: [u8; HEAD_LEN],
     head_len: usize,
-    /// Bytes of the present message that have not gone by.
+    /// Bytes of the present message.
+    length: usize,
+    /// Those of them that have not gone by.
     left: usize,
 }
 
@@ -27,6 +29,14 @@ pub(crate) struct Seen {
 }
 
 impl FrameReader {
+    /// Bytes that have come of a message that is not complete; 0 between messages.
+    pub(crate) fn unfinished(&self) -> usize {
+        match self.left {
+            0 => self.head_len,
+            left => HEAD_LEN + self.length - left,
+        }
+    }
+
     /// Follows the stream over the next bytes.
     pub(crate) fn advance(&mut self, mut data: &[u8]) -> Seen {
         let mut seen = Seen::default();
@@ -40,7 +50,8 @@ impl FrameReader {
             data = &data[taken..];
             if self.head_len == HEAD_LEN {
                 let [_flags, length @ ..] = self.head;
-                self.left = u32::from_be_bytes(length) as usize;
+                self.length = u32::from_be_bytes(length) as usize;
+                self.left = self.length;
                 self.head_len = 0;
                 seen.messages += 1;
                 seen.bytes += self.left as u64;
@@ -79,6 +90,17 @@ mod tests {
             };
             assert_eq!(total, expected, "cut every {step} bytes");
         }
+    }
+
+    #[test]
+    fn a_message_is_unfinished_until_its_last_byte() {
+        let mut reader = FrameReader::default();
+        let mut unfinished = Vec::new();
+        for byte in [0, 0, 0, 0, 2, 7, 7, 0] {
+            reader.advance(&[byte]);
+            unfinished.push(reader.unfinished());
+        }
+        assert_eq!(unfinished, [1, 2, 3, 4, 5, 6, 0, 1]);
     }
 
     #[test]

@@ -27,8 +27,9 @@ use tonic::{Code, Status, body::Body as GrpcBody};
 use super::{
     frames::FrameReader,
     table::{Kind, Learner, RPCS, Rpc},
+    taken,
 };
-use crate::server::Server;
+use crate::{budget::Share, metrics::Refused, server::Server};
 
 /// Refuses what may not reach the handler, in etcd's order.
 pub(super) fn admit(server: &Server, rpc: &Rpc, headers: &HeaderMap) -> Result<(), Status> {
@@ -80,9 +81,11 @@ impl Call {
     pub(super) fn incoming(&self, request: Request<Incoming>) -> Request<Received> {
         request.map(|body| Received {
             body,
+            share: self.server.receiving.share(),
             server: self.server.clone(),
             place: self.place,
             frames: FrameReader::default(),
+            deadline: None,
         })
     }
 
@@ -92,6 +95,7 @@ impl Call {
         response: Response<GrpcBody>,
         headers: &CallHeaders,
     ) -> Response<GrpcBody> {
+        let response = taken::watch(&self.server, name_depth(&RPCS[self.place], response));
         self.code = code_in(response.headers());
         let leaderless: Option<BoxFuture<'static, ()>> = match RPCS[self.place].kind {
             Kind::Unary => None,
@@ -152,12 +156,68 @@ fn code_in(headers: &HeaderMap) -> Option<Code> {
         .map(|value| Code::from_bytes(value.as_bytes()))
 }
 
-/// A request's body: counted, and cut off before a message that is too large.
+/// Gives a transaction that prost does not decode, since it is nested too deeply, the answer of one that [`check`] refuses for that.
+///
+/// [`check`]: catena_store::check
+fn name_depth(rpc: &Rpc, response: Response<GrpcBody>) -> Response<GrpcBody> {
+    let status = Status::from_header_map(response.headers());
+    let too_deep = rpc.method == "Txn"
+        && status.is_some_and(|status| {
+            status.code() == Code::Internal && status.message().contains("recursion limit reached")
+        });
+    match too_deep {
+        true => Status::from(errors::TOO_MANY_OPS).into_http(),
+        false => response,
+    }
+}
+
+/// A message that was begun must be complete by then: clients send without a pause.
+const RECEIVED_WITHIN: Duration = Duration::from_secs(30);
+
+/// A request's body: counted, and cut off before a message that is too large, within one that takes too long, and where all
+/// clients together have sent too much of messages that are not complete.
 pub(super) struct Received {
     body: Incoming,
     server: Arc<Server>,
     place: usize,
     frames: FrameReader,
+    /// What has come of the present message.
+    share: Share,
+    /// When it must be complete.
+    deadline: Option<BoxFuture<'static, ()>>,
+}
+
+impl Received {
+    /// Counts bytes that have come.
+    fn count(&mut self, data: &[u8]) -> Result<(), Status> {
+        let seen = self.frames.advance(data);
+        let max = self.server.config.receive_bytes_max();
+        if seen.largest > max {
+            return Err(too_large(seen.largest, max));
+        }
+        let metrics = &self.server.metrics;
+        metrics.rpc.received(self.place, seen.messages, seen.bytes);
+        if !self.share.resize(self.frames.unfinished()) {
+            metrics.count_refusal(Refused::RequestBytes);
+            return Err(errors::TOO_MANY_REQUESTS.into());
+        }
+        if seen.messages > 0 || self.frames.unfinished() == 0 {
+            self.deadline = None;
+        }
+        Ok(())
+    }
+
+    /// Whether a message that was begun takes too long.
+    fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.frames.unfinished() == 0 {
+            return false;
+        }
+        let clock = &self.server.runtime.clock;
+        let deadline = self
+            .deadline
+            .get_or_insert_with(|| clock.sleep(RECEIVED_WITHIN));
+        deadline.as_mut().poll(cx).is_ready()
+    }
 }
 
 impl Body for Received {
@@ -169,19 +229,17 @@ impl Body for Received {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
-        let frame = std::task::ready!(Pin::new(&mut this.body).poll_frame(cx));
+        let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
+            if !this.is_late(cx) {
+                return Poll::Pending;
+            }
+            this.server.metrics.count_refusal(Refused::RequestBytes);
+            return Poll::Ready(Some(Err(errors::DEADLINE_EXCEEDED.into())));
+        };
         Poll::Ready(frame.map(|frame| {
             let frame = frame.map_err(|error| Status::from_error(Box::new(error)))?;
             if let Some(data) = frame.data_ref() {
-                let seen = this.frames.advance(data);
-                let max = this.server.config.receive_bytes_max();
-                if seen.largest > max {
-                    return Err(too_large(seen.largest, max));
-                }
-                this.server
-                    .metrics
-                    .rpc
-                    .received(this.place, seen.messages, seen.bytes);
+                this.count(data)?;
             }
             Ok(frame)
         }))

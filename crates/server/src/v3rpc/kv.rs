@@ -33,18 +33,18 @@ impl Kv for KvService {
             server.linearize().await?;
         }
         // Whatever its limit, an interval is walked to its end for the count: away from the thread that serves.
-        let read = if request.range_end.is_empty() {
-            server.reader.range(&request)
+        let (read, _room) = if request.range_end.is_empty() {
+            (server.reader.range(&request), None)
         } else {
+            let room = server.ranges.acquire().await.map_err(|_| errors::STOPPED)?;
             let reader = server.reader.clone();
-            server
-                .blocking("range", move || reader.range(&request))
-                .await?
+            let read = move || reader.range(&request);
+            (server.blocking("range", read).await?, Some(room))
         };
         let (mut response, revision) = read.map_err(|error| server.read_failed(error))?;
         response.header = Some(server.header(revision));
         server.metrics.mvcc.ranges.inc();
-        Ok(Response::new(response))
+        server.answer_read(response)
     }
 
     type RangeStreamStream = BoxStream<'static, Result<pb::RangeStreamResponse, Status>>;
@@ -102,7 +102,7 @@ impl Kv for KvService {
     ) -> Result<Response<pb::TxnResponse>, Status> {
         let request = request.into_inner();
         if check::is_read_only(&request) {
-            return self.0.read_txn(request).await.map(Response::new);
+            return self.0.read_txn(request).await;
         }
         match self.0.write(Command::Txn(request)).await? {
             (Answer::Txn(mut response), header) => {
@@ -133,17 +133,18 @@ impl Kv for KvService {
 
 impl Server {
     /// A transaction of nothing but reads: not through the log.
-    async fn read_txn(&self, request: pb::TxnRequest) -> Result<pb::TxnResponse, Status> {
+    async fn read_txn(&self, request: pb::TxnRequest) -> Result<Response<pb::TxnResponse>, Status> {
         check::txn(&request, self.config.max_txn_ops).map_err(status)?;
         if !check::is_serializable(&request) {
             self.linearize().await?;
         }
+        let _room = self.ranges.acquire().await.map_err(|_| errors::STOPPED)?;
         let reader = self.reader.clone();
         let read = self.blocking("txn", move || reader.txn(&request)).await?;
         let (mut response, revision) = read.map_err(|error| self.read_failed(error))?;
         response.header = Some(self.header(revision));
         self.metrics.mvcc.count_txn(&response);
-        Ok(response)
+        self.answer_read(response)
     }
 }
 

@@ -17,6 +17,7 @@ pub(crate) mod maintenance;
 pub(crate) mod metrics;
 mod snapshot;
 mod table;
+mod taken;
 pub(crate) mod watch;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
