@@ -18,7 +18,8 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 
 /// How every command begins. All crates are selected, so that the libraries that they use have the features which they have in all
-/// the other tests and need not be compiled anew.
+/// the other tests and need not be compiled anew. The tests of the framework itself take long to build, so commands that want tests
+/// inside a crate exclude it; it turns on no feature that others do not.
 const COMMAND: &str = "cargo test --workspace ";
 
 /// One defect.
