@@ -37,7 +37,7 @@ const SHARE_PERCENT: u64 = 50;
 const CAPACITY_MAX: f64 = 8000.0;
 
 /// Workers that measure the capacity: enough to fill batches on every member.
-const WORKERS: usize = 192;
+const WORKERS: usize = 1500;
 
 /// How long capacity is measured, after as long a start.
 const MEASURED: Duration = Duration::from_secs(5);
@@ -52,10 +52,11 @@ const TIMES: f64 = 4.0;
 const TICK: Duration = Duration::from_millis(20);
 
 /// Connections to each member.
-const CONNECTIONS: usize = 2;
+const CONNECTIONS: usize = 4;
 
-/// Puts that the load has under way; what would be beyond is offered and not even taken by the connections.
-const UNDER_WAY_MAX: u64 = 16_000;
+/// Puts that the load has under way: all that its connections take at a time, of a thousand calls each. What is offered beyond is
+/// not sent.
+const UNDER_WAY_MAX: u64 = 12_000;
 
 /// A put without an answer by then has failed.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
