@@ -4,6 +4,7 @@
 //! - `membership`: bootstrap in any order, members that join, leave and come back;
 //! - `snapshot`: backups of either store, restored into either;
 //! - `failure`: what users see while members are missing, stop or start;
+//! - `damage`: damaged, missing and foreign files, a full disk, and whether what the member says about it helps;
 //! - `kill`: SIGKILL under load, and every acknowledged write afterwards.
 //!
 //! A test's name is `<target>_<members>::<chapter>::<fact>`, with `/<version>` of etcdctl where that is what varies. The same tests
@@ -14,9 +15,12 @@ mod cli;
 mod cli_lease;
 mod cli_operations;
 mod cli_watch;
+mod damage;
 mod failure;
 mod kill;
 mod membership;
+mod mount;
+mod repair;
 mod snapshot;
 
 use std::{process::ExitCode, sync::Arc};
@@ -51,6 +55,7 @@ fn main() -> ExitCode {
 fn cases() -> Vec<Case> {
     let chapters = [
         kill::cases(),
+        damage::cases(),
         cli_operations::cases(),
         membership::cases(),
         snapshot::cases(),

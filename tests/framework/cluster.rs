@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use catena_api::etcd::etcdserverpb as pb;
 use tempfile::TempDir;
 
-use crate::{Client, Member, Target, message, wait_until};
+use crate::{Client, Member, Place, Target, message, wait_until};
 
 /// A cluster on loopback has elected a leader by then, or never will.
 const LEADER_WITHIN: Duration = Duration::from_secs(20);
@@ -20,6 +20,8 @@ pub struct Setup {
     pub members: usize,
     /// Flags for every member beyond those of names, URLs, directories and bootstrap.
     pub flags: Vec<String>,
+    /// Where the first members stand. Those beyond stand on loopback, as all do by default.
+    pub places: Vec<Place>,
 }
 
 impl Setup {
@@ -29,6 +31,7 @@ impl Setup {
             target,
             members,
             flags: Vec::new(),
+            places: Vec::new(),
         }
     }
 
@@ -36,6 +39,12 @@ impl Setup {
     pub fn flags(mut self, flags: &[&str]) -> Self {
         self.flags
             .extend(flags.iter().map(|flag| (*flag).to_owned()));
+        self
+    }
+
+    /// The same with its members elsewhere.
+    pub fn places(mut self, places: Vec<Place>) -> Self {
+        self.places = places;
         self
     }
 }
@@ -62,6 +71,9 @@ impl Cluster {
             setup,
             dir,
         };
+        for (member, place) in cluster.members.iter_mut().zip(&cluster.setup.places) {
+            member.set_place(place.clone());
+        }
         let (map, flags) = (cluster.initial_cluster(), cluster.setup.flags.clone());
         for member in &mut cluster.members {
             let mut flags = flags.clone();

@@ -7,6 +7,7 @@
 //! - [`Client`]: etcd's gRPC services over plain stubs, with no retry and no failover in between;
 //! - [`WatchStream`]: one watch stream, message by message; [`message`]: short ways to write requests;
 //! - [`Load`]: writers that run while members fall, and what they were promised;
+//! - [`history`]: what clients and watchers saw; [`judge`]: whether a store may have done that; [`mix`]: what clients ask for;
 //! - [`Tool`]: a command line program against a cluster, run to its end or followed line by line;
 //! - [`wait_until`]: the only way in which a test waits.
 //!
@@ -15,11 +16,14 @@
 
 mod client;
 mod cluster;
+pub mod history;
 mod http;
 mod in_process;
+pub mod judge;
 mod load;
 mod member;
 pub mod message;
+pub mod mix;
 pub mod peers;
 mod pool;
 mod ports;
@@ -33,7 +37,7 @@ pub use client::{Client, prefix_end};
 pub use cluster::{Cluster, Setup};
 pub use http::{Answer, get, request};
 pub use load::{Load, kept};
-pub use member::Member;
+pub use member::{Member, Place};
 pub use pool::Pool;
 pub use suite::{Left, leave_out};
 pub use target::Target;

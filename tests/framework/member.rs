@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
-    process::{Child, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     thread,
     time::Duration,
 };
@@ -20,8 +20,22 @@ const READY_WITHIN: Duration = Duration::from_secs(40);
 const STOPPED_WITHIN: Duration = Duration::from_secs(20);
 /// One look at a member's health; a member without a leader answers only after its own time limit.
 const HEALTH_WITHIN: Duration = Duration::from_secs(2);
+/// A process that was killed is gone by then, however busy the machine.
+const ENDED_WITHIN: Duration = Duration::from_secs(60);
 /// How much of a log is shown when a test fails.
 const LOG_SHOWN_LINES: usize = 40;
+
+/// Where a member stands, if not on loopback and in the cluster's own directory.
+#[derive(Clone, Debug, Default)]
+pub struct Place {
+    /// The address of its host.
+    pub host: Option<String>,
+    /// The data directory.
+    pub data_dir: Option<PathBuf>,
+    /// What its program is started through: a command that replaces itself by the program, such as `nsenter` or `env`, so that the
+    /// process id is the member's.
+    pub through: Vec<String>,
+}
 
 /// One member: its place on the disk and on the network, and its process while it runs.
 #[derive(Debug)]
@@ -32,6 +46,7 @@ pub struct Member {
     client_port: u16,
     peer_port: u16,
     dir: PathBuf,
+    place: Place,
     flags: Vec<String>,
     process: Option<Child>,
     in_process: Option<InProcess>,
@@ -46,6 +61,7 @@ impl Member {
             client_port: ports::free(),
             peer_port: ports::free(),
             dir: dir.join(name),
+            place: Place::default(),
             flags: Vec::new(),
             process: None,
             in_process: None,
@@ -57,9 +73,33 @@ impl Member {
         self.flags = flags;
     }
 
+    /// Puts a member that does not run somewhere else.
+    pub(crate) fn set_place(&mut self, place: Place) {
+        self.place = place;
+    }
+
+    /// What its program is started through.
+    pub fn through(&self) -> &[String] {
+        &self.place.through
+    }
+
+    /// What the next start goes through.
+    pub fn set_through(&mut self, through: Vec<String>) {
+        self.place.through = through;
+    }
+
+    fn host(&self) -> &str {
+        self.place.host.as_deref().unwrap_or("127.0.0.1")
+    }
+
+    /// One more flag for the next starts. Of a flag that is given twice, the last counts.
+    pub fn add_flag(&mut self, flag: &str) {
+        self.flags.push(flag.to_owned());
+    }
+
     /// `host:port` of the client URL.
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.client_port)
+        format!("{}:{}", self.host(), self.client_port)
     }
 
     /// The client URL.
@@ -69,12 +109,13 @@ impl Member {
 
     /// The peer URL.
     pub fn peer_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.peer_port)
+        format!("http://{}:{}", self.host(), self.peer_port)
     }
 
     /// The data directory.
     pub fn data_dir(&self) -> PathBuf {
-        self.dir.join("data")
+        let placed = self.place.data_dir.clone();
+        placed.unwrap_or_else(|| self.dir.join("data"))
     }
 
     /// The process id, while the process runs.
@@ -108,7 +149,7 @@ impl Member {
             .create(true)
             .append(true)
             .open(self.log_path())?;
-        let mut command = self.target.command()?;
+        let mut command = self.command()?;
         command
             .args(["--name", &self.name])
             .args(["--listen-client-urls", &self.endpoint()])
@@ -124,6 +165,19 @@ impl Member {
         let program = command.get_program().to_owned();
         self.process = Some(command.spawn().with_context(|| format!("{program:?}"))?);
         Ok(())
+    }
+
+    fn command(&self) -> Result<Command> {
+        let direct = self.target.command()?;
+        let Some((first, rest)) = self.place.through.split_first() else {
+            return Ok(direct);
+        };
+        let mut command = Command::new(first);
+        command
+            .args(rest)
+            .arg(direct.get_program())
+            .args(direct.get_args());
+        Ok(command)
     }
 
     /// Waits until the member answers a linearizable read.
@@ -159,6 +213,18 @@ impl Member {
         let status = self.process.as_mut()?.try_wait().ok()??;
         self.process = None;
         Some(status.to_string())
+    }
+
+    /// Waits for the end of a process that somebody ended, or that is to end by itself, and says how it ended.
+    pub async fn ended(&mut self) -> Result<ExitStatus> {
+        let name = self.name.clone();
+        let process = self.process.as_mut().context("it does not run")?;
+        let status = wait_until(&format!("{name} ends"), ENDED_WITHIN, async || {
+            process.try_wait().transpose()
+        })
+        .await??;
+        self.process = None;
+        Ok(status)
     }
 
     /// SIGKILL, and waits for the end.

@@ -1,133 +1,268 @@
-//! Three members under crashes, torn tails, cuts, losses and slow disks: what was acknowledged is there, once, under its revision;
-//! reads are never stale; revisions have no holes; all members end with the same hash; and when the faults end, service resumes.
+//! One, three or five members under everything that can go wrong at once, for twenty seconds and more; then peace.
+//!
+//! While it lasts, clients write, read, watch and hold leases through any member; an operator changes members, moves leadership and
+//! defragments; faults come and go. What must hold inside is looked at all the time ([`crate::invariants`]); what clients saw is
+//! judged at the end by two judges ([`framework::judge`]). In peace the cluster has a bounded time to elect a leader, take a write,
+//! bring every member and every watch to the same state, and end the leases that nobody renews.
 
-use std::time::Duration;
-
-use catena_store::{Command, Reader, Request};
-
-use crate::{
-    cluster::{Cluster, IDS},
-    disk::{Crash, Latency},
-    history::{self, Shared},
-    world::{self, Chance, with_seeds},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
-/// How long faults last.
-const FAULTS: Duration = Duration::from_secs(8);
+use framework::{
+    history::{History, MemberInfo, Meta, Put, Recorder},
+    judge,
+};
+
+use crate::{
+    Case,
+    clients::{
+        self, Load, finals,
+        watches::{self, Seen},
+    },
+    cluster::{
+        Cluster, Settings,
+        admin::{Changes, Operator},
+        name, now_ns,
+    },
+    cluster_faults::Faults,
+    world::{self, Chance, campaign},
+};
+
+/// What is proven here.
+pub(crate) fn cases() -> Vec<Case> {
+    vec![(
+        "everything_holds_under_all_faults_at_once",
+        everything_holds_under_all_faults_at_once,
+    )]
+}
+
+/// Seeds that always run.
+const SEEDS: u64 = 200;
+
+/// A run lasts so long at least …
+const LASTS: Duration = Duration::from_secs(20);
+/// … and until so much has happened …
+const OPERATIONS_MIN: u64 = 500;
+const FAULTS_MIN: usize = 5;
+/// … but no longer than this, in which much more should have.
+const LASTS_MAX: Duration = Duration::from_secs(120);
 
 /// After the last fault everything works again within this time.
 const RECOVERY: Duration = Duration::from_secs(30);
 
-const CLIENTS: usize = 5;
+/// How often members and disks are compared.
+const LOOK_INTERVAL: Duration = Duration::from_millis(400);
 
-async fn started(chance: &Chance) -> Cluster {
-    let cluster = Cluster::new(chance);
-    for id in IDS {
-        cluster.start(id).await;
-    }
-    cluster
+/// How often it is asked whether there is a new leader.
+const ELECTION_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Watchers that come and go.
+const WATCHERS: usize = 3;
+
+/// The parts of a run.
+struct Run {
+    cluster: Cluster,
+    chance: Chance,
+    faults: Faults,
+    operator: Operator,
+    seen: Seen,
 }
 
-/// One fault after another, until `end`.
-async fn faults(cluster: &Cluster, chance: &Chance, end: Duration) {
-    while world::now() < end {
-        world::sleep(Duration::from_millis(100 + chance.below(900))).await;
-        let id = *chance.pick(&IDS);
-        let others: Vec<_> = IDS.into_iter().filter(|other| *other != id).collect();
-        match chance.below(9) {
-            0..3 => crash(cluster, chance, &[id]).await,
-            3 => crash(cluster, chance, &IDS).await,
-            4 => cluster.net().partition(&[id], &others, true),
-            5 => cluster.net().set(id, others[0], |link| link.cut = true),
-            6 => cluster.net().set(id, others[0], |link| {
-                link.lost_once_in = 10;
-                link.micros_max = 50_000;
-            }),
-            7 => cluster.set_latency(id, slow()),
-            _ => heal(cluster),
+impl Run {
+    async fn start(chance: &Chance, settings: Settings) -> Self {
+        let recorder = Recorder::new(meta(&settings));
+        let cluster = Cluster::new(chance, settings, recorder);
+        let seen = Seen::default();
+        for id in cluster.ids() {
+            cluster.start_well(id).await;
+            world::spawn(watches::witness(cluster.clone(), id, seen.clone()));
         }
-        cluster.assert_nobody_stopped();
+        let operator = Operator {
+            cluster: cluster.clone(),
+            chance: chance.fork(),
+            seen: seen.clone(),
+            changes: Changes::default(),
+        };
+        Self {
+            faults: Faults::new(&cluster, chance),
+            chance: chance.fork(),
+            cluster,
+            operator,
+            seen,
+        }
+    }
+
+    /// Whether enough has happened.
+    fn done(&self) -> impl Fn() -> bool + Clone + Send + use<> {
+        let (faults, recorder) = (self.faults.clone(), self.cluster.recorder().clone());
+        move || {
+            let enough = recorder.operations() >= OPERATIONS_MIN && faults.count() >= FAULTS_MIN;
+            world::now() >= LASTS_MAX || world::now() >= LASTS && enough
+        }
+    }
+
+    fn spawn_clients(&self, chance: &Chance) {
+        let load = Load::new(chance, self.cluster.settings().mix);
+        for _ in 0..self.cluster.settings().clients {
+            world::spawn(clients::run(
+                self.cluster.clone(),
+                load.clone(),
+                chance.fork(),
+                self.done(),
+            ));
+        }
+        for _ in 0..WATCHERS {
+            let watcher = watches::run(self.cluster.clone(), chance.fork(), self.done());
+            world::spawn(watcher);
+        }
+    }
+
+    /// Looks inside for as long as the run lasts.
+    fn spawn_looks(&self, over: Arc<AtomicBool>) {
+        let cluster = self.cluster.clone();
+        world::spawn(async move {
+            let mut next = world::now();
+            while !over.load(Ordering::Relaxed) {
+                world::sleep(ELECTION_INTERVAL).await;
+                cluster.invariants().look_at_new_leaders(&cluster);
+                if world::now() >= next {
+                    cluster.invariants().look(&cluster);
+                    next = world::now() + LOOK_INTERVAL;
+                }
+            }
+        });
+    }
+
+    fn summary(&self) -> String {
+        format!(
+            "{} operations, {} faults, {} terms with a leader; {}",
+            self.cluster.recorder().operations(),
+            self.faults.count(),
+            self.cluster.invariants().led_terms(),
+            self.operator.changes
+        )
+    }
+
+    /// The faults have ended: within a bounded time all is well.
+    async fn recovers(&self) {
+        let end = world::now() + RECOVERY;
+        let left = || end.saturating_sub(world::now());
+        self.writes(end).await;
+        while !self.operator.is_tidy() {
+            assert!(world::now() < end, "the record of members is not settled");
+            self.operator.tidy().await;
+            self.faults.heal().await;
+            world::sleep(Duration::from_millis(100)).await;
+        }
+        let cluster = &self.cluster;
+        let applied = || {
+            let running = cluster.running();
+            let applied: Vec<_> = running.iter().map(|process| process.state()).collect();
+            running.len() == cluster.ids().len() && applied.windows(2).all(|two| two[0] == two[1])
+        };
+        let what = "all members have applied the same";
+        cluster.wait_until(what, left(), applied).await;
+        let leases = Duration::from_secs(cluster.settings().mix.ttl_max) + RECOVERY;
+        let over = || {
+            let running = cluster.running();
+            let mut leases = running.iter().map(|process| process.node.reader().leases());
+            leases.all(|leases| leases.is_empty())
+        };
+        let what = "leases that nobody renews have ended";
+        cluster.wait_until(what, leases, over).await;
+        cluster.wait_until(what, RECOVERY, applied).await;
+        let witnessed = || {
+            let mut running = cluster.running().into_iter();
+            running.all(|process| self.seen.by(process.id) >= process.state().1)
+        };
+        let what = "every witness has seen the last revision";
+        cluster.wait_until(what, RECOVERY, witnessed).await;
+    }
+
+    /// A write goes through.
+    async fn writes(&self, end: Duration) {
+        for attempt in 0.. {
+            assert!(world::now() < end, "no write goes through");
+            let put = Put {
+                key: "k-last".into(),
+                value: format!("last-{attempt}").into(),
+                ..Put::default()
+            };
+            let id = *self.chance.pick(&self.cluster.ids());
+            if clients::put(&self.cluster, &self.chance, id, put).await {
+                return;
+            }
+            world::sleep(Duration::from_millis(100)).await;
+        }
     }
 }
 
-/// Ends members, and starts them again after a while.
-async fn crash(cluster: &Cluster, chance: &Chance, ids: &[u64]) {
-    for id in ids {
-        let how = *chance.pick(&[Crash::Kill, Crash::Power, Crash::Reordered]);
-        cluster.crash(*id, how);
-    }
-    for id in ids {
-        world::sleep(Duration::from_millis(chance.below(1500))).await;
-        cluster.start(*id).await;
-    }
-}
-
-fn slow() -> Latency {
-    Latency {
-        sync_micros_max: 80_000,
-        ..Latency::default()
-    }
-}
-
-fn heal(cluster: &Cluster) {
-    cluster.net().heal();
-    for id in IDS {
-        cluster.set_latency(id, Latency::default());
+fn meta(settings: &Settings) -> Meta {
+    let member = |id| MemberInfo {
+        name: name(id),
+        id,
+        endpoint: name(id),
+    };
+    let mut told = BTreeMap::new();
+    told.insert("settings".to_owned(), format!("{settings:?}").into());
+    Meta {
+        run: "simulation".to_owned(),
+        members: (1..=settings.members as u64).map(member).collect(),
+        heartbeat_ms: settings.heartbeat.as_millis() as u64,
+        election_ms: settings.election.as_millis() as u64,
+        settings: told,
+        ..Meta::default()
     }
 }
 
-/// Waits until a write goes through and all members have applied the same.
-async fn settled(cluster: &Cluster) {
-    let end = world::now() + RECOVERY;
-    let node = cluster.node(IDS[0]).expect("all members run");
-    let version = || Command::internal(Request::ClusterVersion("3.7.0".to_owned()));
-    while let Err(error) = node.propose(version()).await {
-        assert!(world::now() < end, "no write goes through: {error}");
-        world::sleep(Duration::from_millis(100)).await;
-    }
-    let nodes = IDS.map(|id| cluster.node(id).expect("all members run"));
-    let applied = || nodes.each_ref().map(|node| node.reader().applied());
-    let equal = || applied().windows(2).all(|pair| pair[0] == pair[1]);
-    let left = end.saturating_sub(world::now());
-    cluster
-        .wait_until("all members have applied the same", left, equal)
-        .await;
+async fn run(chance: Chance, settings: Settings) {
+    world::tell(|| format!("{settings:?}"));
+    let run = Run::start(&chance, settings).await;
+    run.spawn_clients(&chance);
+    let over = Arc::default();
+    run.spawn_looks(Arc::clone(&over));
+    let (done, operator) = (run.done(), run.operator.clone());
+    let operated = Arc::new(AtomicBool::new(false));
+    let (ended, until) = (operated.clone(), done.clone());
+    world::spawn(async move {
+        operator.run(until).await;
+        ended.store(true, Ordering::Relaxed);
+    });
+    run.faults.run(done).await;
+    run.faults.heal().await;
+    let idle = || operated.load(Ordering::Relaxed);
+    let what = "the operator is done";
+    run.cluster.wait_until(what, RECOVERY, idle).await;
+    run.recovers().await;
+    run.cluster.invariants().look(&run.cluster);
+    over.store(true, Ordering::Relaxed);
+    finals::record(&run.cluster).await;
+    run.cluster.assert_no_surprise();
+    world::tell(|| run.summary());
+    judged(&run.cluster.recorder().history(now_ns()));
 }
 
-fn assert_equal(cluster: &Cluster) {
-    let nodes = IDS.map(|id| cluster.node(id).expect("all members run"));
-    let readers = nodes.each_ref().map(|node| node.reader());
-    for other in &readers[1..] {
-        assert_eq!(history::difference(readers[0], other), None);
+/// What clients saw is what one store could have shown them.
+fn judged(history: &History) {
+    for verdict in [judge::revisions(history), judge::linearizable(history)] {
+        world::tell(|| verdict.to_string());
+        assert!(verdict.passed(), "{verdict}");
     }
-    let hash = |reader: &Reader| reader.hash_kv(0).expect("the store can be hashed");
-    let hashes = readers
-        .map(hash)
-        .map(|hash| (hash.hash, hash.hash_revision));
-    assert_eq!(hashes, [hashes[0]; 3]);
+    let operations = history.operations().count() as u64;
+    assert!(operations >= OPERATIONS_MIN, "{operations} operations");
+    let answered = history.operations().filter_map(|op| op.answer()).count();
+    assert!(answered > 0, "nothing was answered");
 }
 
-async fn run(chance: Chance) {
-    let cluster = started(&chance).await;
-    let history = Shared::default();
-    let end = world::now() + FAULTS;
-    for _ in 0..CLIENTS {
-        let client = history::client(cluster.clone(), history.clone(), chance.fork(), end);
-        world::spawn(client);
-    }
-    faults(&cluster, &chance.fork(), end).await;
-    heal(&cluster);
-    settled(&cluster).await;
-    assert_equal(&cluster);
-    let history = history.lock();
-    for id in IDS {
-        history.check(cluster.node(id).expect("all members run").reader());
-    }
-    assert!(history.acked() > 0, "some writes went through");
-    assert!(history.reads() > 0, "some reads were answered");
-}
-
-#[test]
-fn acknowledged_writes_survive_and_members_agree() {
-    with_seeds("acknowledged_writes_survive", 50, run);
+fn everything_holds_under_all_faults_at_once() {
+    campaign("everything_holds", SEEDS, |chance| {
+        let settings = Settings::draw(&chance);
+        run(chance, settings)
+    });
 }

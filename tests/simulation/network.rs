@@ -1,8 +1,12 @@
 //! The links between members.
 //!
-//! Every frame takes a random time, frames of one stream in order. A direction of a link may be cut, lossy, slow or frozen. What a
-//! caller learns then is what TCP would tell it: nothing until its timeout, or that the connection failed. A member that crashes
-//! closes its streams, and calls that it was serving end without an answer.
+//! Every frame takes a random time: frames of one stream stay in order, calls and streams overtake each other. A direction of a link
+//! may be cut, lossy, slow or frozen, and may deliver a call twice, the second time much later. What a caller learns then is what TCP
+//! would tell it: nothing until its timeout, or that the connection failed. A member that crashes closes its streams, and calls that it
+//! was serving end without an answer.
+//!
+//! Doubles are those of a sender that tries again or of a proxy, so only calls may have them, and only calls that ask for nothing but a
+//! vote or a sign of life: everything else relies on the order and uniqueness that a connection gives, as it may.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +20,7 @@ use futures_util::future::{self, Either};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::world::{self, Chance, Group};
+use crate::world::{self, Chance, Event, Group, covered, digest};
 
 /// How long a stream survives a cut before its ends are told.
 const BROKEN_AFTER: Duration = Duration::from_secs(1);
@@ -35,6 +39,8 @@ pub(crate) struct Link {
     pub(crate) frozen: bool,
     /// One frame in so many is lost; none if it is 0. A stream sends it again, later.
     pub(crate) lost_once_in: u64,
+    /// One call in so many that may be delivered twice is; none if it is 0.
+    pub(crate) doubled_once_in: u64,
 }
 
 impl Default for Link {
@@ -45,6 +51,7 @@ impl Default for Link {
             cut: false,
             frozen: false,
             lost_once_in: 0,
+            doubled_once_in: 0,
         }
     }
 }
@@ -62,6 +69,10 @@ struct State {
     /// Counts processes: what an older one sends goes nowhere.
     processes: BTreeMap<u64, u64>,
     streams: Vec<Weak<Stream>>,
+    /// Calls and frames, to tell them apart.
+    sent: u64,
+    /// The last call that arrived, by link.
+    arrived: BTreeMap<(u64, u64), u64>,
 }
 
 /// All links.
@@ -154,8 +165,39 @@ impl Net {
         let spread = link.micros_max.saturating_sub(link.micros_min);
         let time = Duration::from_micros(link.micros_min) + self.chance.micros(spread);
         world::sleep(time).await;
+        let held = || self.link(from.member, to).frozen;
+        if held() {
+            covered(Event::MessageHeld);
+        }
+        while held() {
+            world::sleep(RETRY).await;
+        }
+        let cut = self.link(from.member, to).cut;
+        if cut {
+            covered(Event::MessageCut);
+        }
         let lost = link.lost_once_in > 0 && self.chance.once_in(link.lost_once_in);
-        !lost && !self.link(from.member, to).cut && self.is_alive(from)
+        if lost {
+            covered(Event::MessageLost);
+        }
+        !lost && !cut && self.is_alive(from)
+    }
+
+    /// A number for what is sent.
+    fn sends(&self) -> u64 {
+        let mut state = self.state.lock();
+        state.sent += 1;
+        state.sent
+    }
+
+    /// Notes whether a call has overtaken another on its link.
+    fn arrives(&self, from: u64, to: u64, number: u64) {
+        let mut state = self.state.lock();
+        let last = state.arrived.entry((from, to)).or_default();
+        if *last > number {
+            covered(Event::MessageReordered);
+        }
+        *last = number.max(*last);
     }
 
     fn is_alive(&self, end: End) -> bool {
@@ -201,28 +243,74 @@ fn lost(why: &str) -> NetError {
     NetError::Lost(why.to_owned())
 }
 
+/// Calls that may be delivered twice: votes, votes on trial, heartbeats.
+const DOUBLED: [u32; 3] = [1, 2, 4];
+
+/// Longest time after which a call is delivered again.
+const DOUBLE_MICROS_MAX: u64 = 3_000_000;
+
 impl Port {
     /// Request there, answer back.
     async fn exchange(&self, to: u64, method: u32, body: Bytes) -> Result<Bytes, NetError> {
-        let net = &self.net;
+        let (net, from) = (&self.net, self.from.member);
+        let number = net.sends();
+        let told = |what: &str, body: &Bytes| {
+            let (bytes, digest) = (body.len(), digest(body));
+            world::tell(|| {
+                format!(
+                    "call {number} {from:x}>{to:x} method {method} {what}: {bytes} bytes {digest:08x}"
+                )
+            });
+        };
+        told("asks", &body);
         if !net.carry(self.from, to).await {
+            told("is lost", &body);
             return future::pending().await;
         }
+        net.arrives(from, to, number);
         let Some((end, service)) = net.serving(to) else {
+            covered(Event::CallUnreachable);
             return Err(unreachable("connection refused"));
         };
+        told("arrives", &body);
+        self.double((end, &service), method, &body);
         let (answer, answered) = oneshot::channel();
-        let from = self.from.member;
         net.run(end, async move {
             // The caller may have given up.
             let _gone = answer.send(service.call(from, method, body).await);
         });
         let answer = answered.await.unwrap_or(Err(lost("the peer crashed")));
-        match net.carry(end, self.from.member).await {
-            true => answer,
+        match net.carry(end, from).await {
+            true => {
+                let nothing = Bytes::new();
+                told("is answered", answer.as_ref().unwrap_or(&nothing));
+                answer
+            }
             false if net.is_alive(end) => future::pending().await,
             false => Err(lost("the peer crashed")),
         }
+    }
+
+    /// Delivers a call a second time, later; nobody waits for that answer.
+    fn double(&self, (end, service): (End, &Arc<dyn Service>), method: u32, body: &Bytes) {
+        let (net, from) = (&self.net, self.from.member);
+        let once_in = net.link(from, end.member).doubled_once_in;
+        if !DOUBLED.contains(&method) || once_in == 0 || !net.chance.once_in(once_in) {
+            return;
+        }
+        let (service, body) = (service.clone(), body.clone());
+        let later = net.chance.micros(DOUBLE_MICROS_MAX);
+        net.run(end, async move {
+            world::sleep(later).await;
+            world::tell(|| {
+                format!(
+                    "a call {from:x}>{:x} method {method} arrives again",
+                    end.member
+                )
+            });
+            covered(Event::MessageDuplicated);
+            let _unheard = service.call(from, method, body).await;
+        });
     }
 }
 
@@ -242,7 +330,10 @@ impl Network for Port {
             let timeout = std::pin::pin!(world::sleep(timeout));
             match future::select(exchange, timeout).await {
                 Either::Left((answer, _)) => answer,
-                Either::Right(((), _)) => Err(NetError::Timeout),
+                Either::Right(((), _)) => {
+                    covered(Event::CallTimeout);
+                    Err(NetError::Timeout)
+                }
             }
         })
     }
@@ -310,6 +401,9 @@ impl Stream {
     /// Tells both ends, and carries nothing more.
     fn break_off(&self, why: &str) {
         *self.broken.lock() = true;
+        covered(Event::StreamBroken);
+        let [one, other] = self.ends.map(|end| end.member);
+        world::tell(|| format!("stream {one:x}-{other:x} breaks: {why}"));
         for to in self.to.iter().filter_map(mpsc::WeakSender::upgrade) {
             // A full queue means that its reader learns it by the end of the stream.
             let _full = to.try_send(Err(lost(why)));
@@ -325,7 +419,7 @@ impl Stream {
                 let Either::Left((Some(frame), _)) = future::select(next, closed).await else {
                     return;
                 };
-                if !self.deliver(way).await {
+                if !self.deliver(way, &frame).await {
                     return;
                 }
                 if to.send(Ok(frame)).await.is_err() {
@@ -338,21 +432,38 @@ impl Stream {
     }
 
     /// Waits until a frame is across; false if the stream broke.
-    async fn deliver(&self, (from, to): (End, End)) -> bool {
+    async fn deliver(&self, (from, to): (End, End), frame: &Bytes) -> bool {
+        let number = self.net.sends();
+        let told = |what: &str| {
+            let (from, to, bytes) = (from.member, to.member, frame.len());
+            world::tell(|| {
+                format!(
+                    "frame {number} {from:x}>{to:x} {what}: {bytes} bytes {:08x}",
+                    digest(frame)
+                )
+            });
+        };
+        told("leaves");
         let mut stuck_since = None;
         loop {
+            // What is held is not even on its way, so that a stream says nothing however long it is.
             let link = self.net.link(from.member, to.member);
             let across = !link.frozen && self.net.carry(from, to.member).await;
             if *self.broken.lock() {
                 return false;
             }
             if across {
+                told("arrives");
                 return true;
             }
             let since = *stuck_since.get_or_insert_with(world::now);
-            if !link.frozen && world::now() - since > BROKEN_AFTER {
+            if link.frozen {
+                covered(Event::MessageHeld);
+            } else if world::now() - since > BROKEN_AFTER {
                 self.break_off("the connection timed out");
                 return false;
+            } else {
+                covered(Event::MessageResent);
             }
             world::sleep(RETRY).await;
         }

@@ -6,9 +6,36 @@ use bytes::Bytes;
 use catena_runtime::{BoxFuture, Duplex, NetError, Network, Service};
 
 use crate::{
+    Case,
     network::Net,
     world::{self, Chance, with_seeds},
 };
+
+/// What is proven here.
+pub(crate) fn cases() -> Vec<Case> {
+    vec![
+        (
+            "network::calls_are_answered_or_say_why_not",
+            calls_are_answered_or_say_why_not,
+        ),
+        (
+            "network::a_crash_ends_the_calls_it_serves",
+            a_crash_ends_the_calls_it_serves,
+        ),
+        (
+            "network::a_stream_keeps_order_over_losses_and_short_cuts",
+            a_stream_keeps_order_over_losses_and_short_cuts,
+        ),
+        (
+            "network::a_stream_breaks_over_a_long_cut_and_a_crash",
+            a_stream_breaks_over_a_long_cut_and_a_crash,
+        ),
+        (
+            "network::a_frozen_stream_holds_what_it_carries",
+            a_frozen_stream_holds_what_it_carries,
+        ),
+    ]
+}
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -42,101 +69,116 @@ fn pair(chance: &Chance) -> (Net, Arc<dyn Network>) {
     (net, port)
 }
 
-#[test]
 fn calls_are_answered_or_say_why_not() {
-    with_seeds("calls_are_answered", 20, async |chance| {
-        let (net, port) = pair(&chance);
-        let call = || port.call(2, 0, Bytes::from_static(b"hello"), TIMEOUT);
-        assert_eq!(call().await, Ok(Bytes::from_static(b"hello")));
-        assert!(matches!(
-            port.call(3, 0, Bytes::new(), TIMEOUT).await,
-            Err(NetError::Unreachable(_))
-        ));
-        net.set(2, 1, |link| link.cut = true);
-        assert_eq!(call().await, Err(NetError::Timeout));
-        net.heal();
-        assert_eq!(call().await, Ok(Bytes::from_static(b"hello")));
-    });
+    with_seeds(
+        "network::calls_are_answered_or_say_why_not",
+        20,
+        async |chance| {
+            let (net, port) = pair(&chance);
+            let call = || port.call(2, 0, Bytes::from_static(b"hello"), TIMEOUT);
+            assert_eq!(call().await, Ok(Bytes::from_static(b"hello")));
+            assert!(matches!(
+                port.call(3, 0, Bytes::new(), TIMEOUT).await,
+                Err(NetError::Unreachable(_))
+            ));
+            net.set(2, 1, |link| link.cut = true);
+            assert_eq!(call().await, Err(NetError::Timeout));
+            net.heal();
+            assert_eq!(call().await, Ok(Bytes::from_static(b"hello")));
+        },
+    );
 }
 
-#[test]
 fn a_crash_ends_the_calls_it_serves() {
-    with_seeds("a_crash_ends_the_calls", 20, async |chance| {
-        let (net, port) = pair(&chance);
-        let crash = net.clone();
-        world::spawn(async move {
-            world::sleep(Duration::from_millis(500)).await;
-            crash.crash(2);
-        });
-        let answer = port.call(2, 1, Bytes::new(), TIMEOUT).await;
-        assert!(matches!(answer, Err(NetError::Lost(_))), "{answer:?}");
-        let answer = port.call(2, 0, Bytes::new(), TIMEOUT).await;
-        assert!(
-            matches!(answer, Err(NetError::Unreachable(_))),
-            "{answer:?}"
-        );
-    });
+    with_seeds(
+        "network::a_crash_ends_the_calls_it_serves",
+        20,
+        async |chance| {
+            let (net, port) = pair(&chance);
+            let crash = net.clone();
+            world::spawn(async move {
+                world::sleep(Duration::from_millis(500)).await;
+                crash.crash(2);
+            });
+            let answer = port.call(2, 1, Bytes::new(), TIMEOUT).await;
+            assert!(matches!(answer, Err(NetError::Lost(_))), "{answer:?}");
+            let answer = port.call(2, 0, Bytes::new(), TIMEOUT).await;
+            assert!(
+                matches!(answer, Err(NetError::Unreachable(_))),
+                "{answer:?}"
+            );
+        },
+    );
 }
 
-#[test]
 fn a_stream_keeps_order_over_losses_and_short_cuts() {
-    with_seeds("a_stream_keeps_order", 20, async |chance| {
-        let (net, port) = pair(&chance);
-        let Duplex { tx, mut rx } = port.stream(2, 0).await.unwrap();
-        net.set(1, 2, |link| link.lost_once_in = 5);
-        let cut = net.clone();
-        world::spawn(async move {
-            for number in 0..100_u8 {
-                tx.send(Bytes::from(vec![number])).await.unwrap();
-                if number == 50 {
-                    cut.partition(&[1], &[2], true);
-                    world::sleep(Duration::from_millis(500)).await;
-                    cut.heal();
+    with_seeds(
+        "network::a_stream_keeps_order_over_losses_and_short_cuts",
+        20,
+        async |chance| {
+            let (net, port) = pair(&chance);
+            let Duplex { tx, mut rx } = port.stream(2, 0).await.unwrap();
+            net.set(1, 2, |link| link.lost_once_in = 5);
+            let cut = net.clone();
+            world::spawn(async move {
+                for number in 0..100_u8 {
+                    tx.send(Bytes::from(vec![number])).await.unwrap();
+                    if number == 50 {
+                        cut.partition(&[1], &[2], true);
+                        world::sleep(Duration::from_millis(500)).await;
+                        cut.heal();
+                    }
                 }
+            });
+            for number in 0..100_u8 {
+                assert_eq!(rx.recv().await, Some(Ok(Bytes::from(vec![number]))));
             }
-        });
-        for number in 0..100_u8 {
-            assert_eq!(rx.recv().await, Some(Ok(Bytes::from(vec![number]))));
-        }
-        assert_eq!(rx.recv().await, None);
-    });
+            assert_eq!(rx.recv().await, None);
+        },
+    );
 }
 
-#[test]
 fn a_stream_breaks_over_a_long_cut_and_a_crash() {
-    with_seeds("a_stream_breaks", 20, async |chance| {
-        let (net, port) = pair(&chance);
-        let mut stream = port.stream(2, 0).await.unwrap();
-        net.partition(&[1], &[2], true);
-        stream.tx.send(Bytes::new()).await.unwrap();
-        assert!(matches!(
-            stream.rx.recv().await,
-            Some(Err(NetError::Lost(_)))
-        ));
-        net.heal();
-        let mut stream = port.stream(2, 0).await.unwrap();
-        net.crash(2);
-        assert!(matches!(
-            stream.rx.recv().await,
-            Some(Err(NetError::Lost(_)))
-        ));
-        assert_eq!(stream.rx.recv().await, None);
-    });
+    with_seeds(
+        "network::a_stream_breaks_over_a_long_cut_and_a_crash",
+        20,
+        async |chance| {
+            let (net, port) = pair(&chance);
+            let mut stream = port.stream(2, 0).await.unwrap();
+            net.partition(&[1], &[2], true);
+            stream.tx.send(Bytes::new()).await.unwrap();
+            assert!(matches!(
+                stream.rx.recv().await,
+                Some(Err(NetError::Lost(_)))
+            ));
+            net.heal();
+            let mut stream = port.stream(2, 0).await.unwrap();
+            net.crash(2);
+            assert!(matches!(
+                stream.rx.recv().await,
+                Some(Err(NetError::Lost(_)))
+            ));
+            assert_eq!(stream.rx.recv().await, None);
+        },
+    );
 }
 
-#[test]
 fn a_frozen_stream_holds_what_it_carries() {
-    with_seeds("a_frozen_stream_holds", 5, async |chance| {
-        let (net, port) = pair(&chance);
-        let mut stream = port.stream(2, 0).await.unwrap();
-        net.set(1, 2, |link| link.frozen = true);
-        stream.tx.send(Bytes::from_static(b"held")).await.unwrap();
-        world::sleep(Duration::from_secs(60)).await;
-        assert!(stream.rx.try_recv().is_err());
-        net.heal();
-        assert_eq!(
-            stream.rx.recv().await,
-            Some(Ok(Bytes::from_static(b"held")))
-        );
-    });
+    with_seeds(
+        "network::a_frozen_stream_holds_what_it_carries",
+        5,
+        async |chance| {
+            let (net, port) = pair(&chance);
+            let mut stream = port.stream(2, 0).await.unwrap();
+            net.set(1, 2, |link| link.frozen = true);
+            stream.tx.send(Bytes::from_static(b"held")).await.unwrap();
+            world::sleep(Duration::from_secs(60)).await;
+            assert!(stream.rx.try_recv().is_err());
+            net.heal();
+            assert_eq!(
+                stream.rx.recv().await,
+                Some(Ok(Bytes::from_static(b"held")))
+            );
+        },
+    );
 }

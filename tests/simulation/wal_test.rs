@@ -14,9 +14,36 @@ use catena_runtime::Runtime;
 use catena_wal::{Error, Options, Record, Wal};
 
 use crate::{
+    Case,
     disk::Crash,
     world::{self, Chance, Machine, with_seeds},
 };
+
+/// What is proven here.
+pub(crate) fn cases() -> Vec<Case> {
+    vec![
+        (
+            "wal::crashes_keep_what_was_durable_and_nothing_but_a_prefix",
+            crashes_keep_what_was_durable_and_nothing_but_a_prefix,
+        ),
+        (
+            "wal::a_crash_during_a_start_loses_nothing",
+            a_crash_during_a_start_loses_nothing,
+        ),
+        (
+            "wal::nothing_is_durable_that_a_failed_sync_left_behind",
+            nothing_is_durable_that_a_failed_sync_left_behind,
+        ),
+        (
+            "wal::a_full_disk_stops_the_log_and_room_brings_it_back",
+            a_full_disk_stops_the_log_and_room_brings_it_back,
+        ),
+        (
+            "wal::a_flipped_bit_is_refused_or_harmless",
+            a_flipped_bit_is_refused_or_harmless,
+        ),
+    ]
+}
 
 fn dir() -> &'static Path {
     Path::new("/member/wal")
@@ -174,52 +201,57 @@ async fn append_until(stream: &mut Stream, wal: &Wal, chance: &Chance, end: Dura
     true
 }
 
-#[test]
 fn crashes_keep_what_was_durable_and_nothing_but_a_prefix() {
-    with_seeds("crashes_keep_what_was_durable", 60, async |chance| {
-        let machine = Machine::new(&chance);
-        let mut stream = Stream::default();
-        for _ in 0..12 {
-            let wal = open(&machine.boot()).unwrap();
-            stream.recovered(&wal);
-            let end = world::now() + chance.micros(60_000);
-            append_until(&mut stream, &wal, &chance, end).await;
-            machine.crash(*chance.pick(&[Crash::Kill, Crash::Power, Crash::Reordered]));
-            let error = wal.write(vec![Record::Vote(Bytes::new())]).await;
-            assert!(error.is_err(), "the process is dead");
-            world::sleep(Duration::from_millis(10)).await;
-        }
-    });
-}
-
-#[test]
-fn a_crash_during_a_start_loses_nothing() {
-    with_seeds("a_crash_during_a_start", 60, async |chance| {
-        let machine = Machine::new(&chance);
-        let mut stream = Stream::default();
-        for _ in 0..10 {
-            let wal = open(&machine.boot()).unwrap();
-            stream.recovered(&wal);
-            let end = world::now() + chance.micros(20_000);
-            append_until(&mut stream, &wal, &chance, end).await;
-            for _ in 0..3 {
-                machine.crash(*chance.pick(&[Crash::Power, Crash::Reordered]));
+    with_seeds(
+        "wal::crashes_keep_what_was_durable_and_nothing_but_a_prefix",
+        60,
+        async |chance| {
+            let machine = Machine::new("m1", &chance);
+            let mut stream = Stream::default();
+            for _ in 0..12 {
                 let wal = open(&machine.boot()).unwrap();
                 stream.recovered(&wal);
+                let end = world::now() + chance.micros(60_000);
+                append_until(&mut stream, &wal, &chance, end).await;
+                machine.crash(*chance.pick(&[Crash::Kill, Crash::Power, Crash::Reordered]));
+                let error = wal.write(vec![Record::Vote(Bytes::new())]).await;
+                assert!(error.is_err(), "the process is dead");
+                world::sleep(Duration::from_millis(10)).await;
             }
-            machine.crash(Crash::Power);
-        }
-    });
+        },
+    );
 }
 
-#[test]
+fn a_crash_during_a_start_loses_nothing() {
+    with_seeds(
+        "wal::a_crash_during_a_start_loses_nothing",
+        60,
+        async |chance| {
+            let machine = Machine::new("m1", &chance);
+            let mut stream = Stream::default();
+            for _ in 0..10 {
+                let wal = open(&machine.boot()).unwrap();
+                stream.recovered(&wal);
+                let end = world::now() + chance.micros(20_000);
+                append_until(&mut stream, &wal, &chance, end).await;
+                for _ in 0..3 {
+                    machine.crash(*chance.pick(&[Crash::Power, Crash::Reordered]));
+                    let wal = open(&machine.boot()).unwrap();
+                    stream.recovered(&wal);
+                }
+                machine.crash(Crash::Power);
+            }
+        },
+    );
+}
+
 fn nothing_is_durable_that_a_failed_sync_left_behind() {
     let failed = AtomicUsize::new(0);
     with_seeds(
-        "nothing_is_durable_that_a_failed_sync",
+        "wal::nothing_is_durable_that_a_failed_sync_left_behind",
         60,
         async |chance| {
-            let machine = Machine::new(&chance);
+            let machine = Machine::new("m1", &chance);
             let mut stream = Stream::default();
             for _ in 0..6 {
                 let wal = open(&machine.boot()).unwrap();
@@ -244,59 +276,65 @@ fn nothing_is_durable_that_a_failed_sync_left_behind() {
     );
 }
 
-#[test]
 fn a_full_disk_stops_the_log_and_room_brings_it_back() {
     let failed = AtomicUsize::new(0);
-    with_seeds("a_full_disk_stops", 60, async |chance| {
-        let machine = Machine::new(&chance);
-        let mut stream = Stream::default();
-        for _ in 0..6 {
-            let wal = open(&machine.boot()).unwrap();
-            stream.recovered(&wal);
-            machine
-                .drive()
-                .set_room(Some(chance.below(10_000) as usize));
-            let end = world::now() + Duration::from_millis(200);
-            if !append_until(&mut stream, &wal, &chance, end).await {
-                assert!(wal.failed().await.is_storage_full());
-                failed.fetch_add(1, Ordering::SeqCst);
+    with_seeds(
+        "wal::a_full_disk_stops_the_log_and_room_brings_it_back",
+        60,
+        async |chance| {
+            let machine = Machine::new("m1", &chance);
+            let mut stream = Stream::default();
+            for _ in 0..6 {
+                let wal = open(&machine.boot()).unwrap();
+                stream.recovered(&wal);
+                machine
+                    .drive()
+                    .set_room(Some(chance.below(10_000) as usize));
+                let end = world::now() + Duration::from_millis(200);
+                if !append_until(&mut stream, &wal, &chance, end).await {
+                    assert!(wal.failed().await.is_storage_full());
+                    failed.fetch_add(1, Ordering::SeqCst);
+                }
+                machine.drive().set_room(None);
+                machine.crash(*chance.pick(&[Crash::Kill, Crash::Power]));
             }
-            machine.drive().set_room(None);
-            machine.crash(*chance.pick(&[Crash::Kill, Crash::Power]));
-        }
-    });
+        },
+    );
     assert!(
         failed.load(Ordering::SeqCst) > 0,
         "some runs meet the fault"
     );
 }
 
-#[test]
 fn a_flipped_bit_is_refused_or_harmless() {
     let refused = AtomicUsize::new(0);
-    with_seeds("a_flipped_bit_is_refused", 200, async |chance| {
-        let machine = Machine::new(&chance);
-        let mut stream = Stream::default();
-        let wal = open(&machine.boot()).unwrap();
-        append_until(&mut stream, &wal, &chance, Duration::from_millis(20)).await;
-        wal.close().await;
-        let files = machine.drive().files();
-        let (path, bytes) = loop {
-            let (path, bytes) = chance.pick(&files);
-            if *bytes > 0 {
-                break (path, bytes);
+    with_seeds(
+        "wal::a_flipped_bit_is_refused_or_harmless",
+        200,
+        async |chance| {
+            let machine = Machine::new("m1", &chance);
+            let mut stream = Stream::default();
+            let wal = open(&machine.boot()).unwrap();
+            append_until(&mut stream, &wal, &chance, Duration::from_millis(20)).await;
+            wal.close().await;
+            let files = machine.drive().files();
+            let (path, bytes) = loop {
+                let (path, bytes) = chance.pick(&files);
+                if *bytes > 0 {
+                    break (path, bytes);
+                }
+            };
+            let byte = chance.below(*bytes as u64) as usize;
+            machine.drive().flip(path, byte, chance.below(8) as u8);
+            machine.crash(Crash::Power);
+            match open(&machine.boot()) {
+                Ok(wal) => assert_eq!(State::of(&wal), stream.state),
+                Err(Error::Damaged { .. }) => {
+                    refused.fetch_add(1, Ordering::SeqCst);
+                }
+                Err(error) => panic!("{error}"),
             }
-        };
-        let byte = chance.below(*bytes as u64) as usize;
-        machine.drive().flip(path, byte, chance.below(8) as u8);
-        machine.crash(Crash::Power);
-        match open(&machine.boot()) {
-            Ok(wal) => assert_eq!(State::of(&wal), stream.state),
-            Err(Error::Damaged { .. }) => {
-                refused.fetch_add(1, Ordering::SeqCst);
-            }
-            Err(error) => panic!("{error}"),
-        }
-    });
+        },
+    );
     assert!(refused.load(Ordering::SeqCst) > 0, "some flips hit");
 }

@@ -53,7 +53,7 @@ async fn run(settings: config::Settings, client_url: &str) -> Result<ExitCode> {
     let mut requests = Requests::listen().context("cannot listen for signals")?;
     let member = member::start(settings)
         .await
-        .map_err(|error| anyhow!(error))?;
+        .map_err(|error| anyhow!("{error}"))?;
     tokio::select! {
         () = member.ready() => {}
         reason = member.stopped() => return Err(anyhow!("{reason}")),

@@ -4,12 +4,12 @@ use std::process::ExitCode;
 
 use catena_raft::identity;
 use catena_runtime::Runtime;
-use catena_server::{Member, StopReason};
+use catena_server::{Member, Remedy, ServerConfig, StopReason};
 use catena_telemetry::log::{self, LogConfig};
 use tracing::{error, info, warn};
 
 use crate::{
-    bootstrap,
+    advice, bootstrap,
     config::{self, Asked, Settings},
     help, notify,
     shutdown::{Request, Requests},
@@ -59,17 +59,44 @@ fn run(settings: Settings) -> ExitCode {
     }
     running();
     settings.notices.iter().for_each(config::Notice::log);
-    match until_stopped(settings) {
-        Ok(reason) => stopped(&reason),
-        Err(error) => {
-            error!(error, "failed to start");
+    until_stopped(settings)
+}
+
+/// Why a member did not start.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    what: String,
+    remedy: Remedy,
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl From<String> for Failure {
+    fn from(what: String) -> Self {
+        let remedy = Remedy::AsSaid;
+        Self { what, remedy }
+    }
+}
+
+#[tokio::main]
+async fn until_stopped(settings: Settings) -> ExitCode {
+    let config = settings.server.clone();
+    match serve(settings).await {
+        Ok(reason) => stopped(&reason, &config).await,
+        Err(Failure { what, remedy }) => {
+            let next = advice::next(remedy, &config).await;
+            error!(error = what, next, "failed to start");
             ExitCode::FAILURE
         }
     }
 }
 
 /// As with etcd, a member that was removed from its cluster ends well.
-fn stopped(reason: &StopReason) -> ExitCode {
+async fn stopped(reason: &StopReason, config: &ServerConfig) -> ExitCode {
     match reason {
         StopReason::Asked => ExitCode::SUCCESS,
         StopReason::Removed => {
@@ -77,15 +104,15 @@ fn stopped(reason: &StopReason) -> ExitCode {
             warn!("the data-dir used by this member must be removed");
             ExitCode::SUCCESS
         }
-        StopReason::Failed(why) => {
-            error!(error = why, "the member cannot go on");
+        StopReason::Failed { why, remedy } => {
+            let next = advice::next(*remedy, config).await;
+            error!(error = why, next, "the member cannot go on");
             ExitCode::FAILURE
         }
     }
 }
 
-#[tokio::main]
-async fn until_stopped(settings: Settings) -> Result<StopReason, String> {
+async fn serve(settings: Settings) -> Result<StopReason, Failure> {
     let mut requests = Requests::listen().map_err(|error| format!("signals: {error}"))?;
     let member = tokio::select! {
         member = start(settings) => member?,
@@ -116,23 +143,31 @@ async fn ended(member: Member, reason: StopReason) -> StopReason {
 }
 
 /// Starts the member, after etcd's checks if its data directory is new.
-pub(crate) async fn start(settings: Settings) -> Result<Member, String> {
+pub(crate) async fn start(settings: Settings) -> Result<Member, Failure> {
     let config = settings.server;
     let runtime = Runtime::system();
     let data_dir = config.data_dir.display();
     bootstrap::warn_of_strangers(&config.data_dir);
-    match identity::read(runtime.disk.as_ref(), &config.data_dir).map_err(text)? {
+    match identity::read(runtime.disk.as_ref(), &config.data_dir).map_err(unusable)? {
         Some(_) => info!(%data_dir, dir_type = "member", "server has already been initialized"),
         None => {
             bootstrap::check(&config)?;
             info!(%data_dir, dir_type = "empty", "Initialize and start etcd server");
         }
     }
-    Member::start(config, runtime).await.map_err(text)
+    Member::start(config, runtime)
+        .await
+        .map_err(|error| Failure {
+            what: error.to_string(),
+            remedy: error.remedy(),
+        })
 }
 
-fn text(error: impl std::fmt::Display) -> String {
-    error.to_string()
+fn unusable(error: catena_raft::StartError) -> Failure {
+    Failure {
+        what: error.to_string(),
+        remedy: error.remedy(),
+    }
 }
 
 fn tell(state: &str) {

@@ -14,6 +14,18 @@ use crate::{
 /// As in etcd.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// What whoever started the member believes it to be. Unlike the identity it is not taken from the data directory, so it tells a
+/// directory that was given to the wrong member.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Expected {
+    /// The member's name.
+    pub name: String,
+    /// Its peer URLs.
+    pub peer_urls: Vec<String>,
+    /// The peer URLs of all members of its cluster, as far as they are known.
+    pub cluster_urls: Vec<String>,
+}
+
 /// Settings of a member. Plain data; [`Config::new`] gives etcd's defaults.
 #[derive(Clone)]
 pub struct Config {
@@ -21,6 +33,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Who the member is, as its data directory says; see [`crate::identity`].
     pub identity: Identity,
+    /// Who it should be, if that is to be compared with what the directory says.
+    pub expected: Option<Expected>,
     /// The first members of a new cluster, if this is one of them; `None` for a member that joins. A member that has a log
     /// already ignores it.
     pub initial: Option<Vec<catena_store::Member>>,
@@ -60,6 +74,7 @@ impl Config {
         Self {
             data_dir: data_dir.into(),
             identity,
+            expected: None,
             initial: None,
             engine: Engine::default(),
             heartbeat: Duration::from_millis(100),

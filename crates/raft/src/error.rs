@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use catena_runtime::NetError;
 use serde::{Deserialize, Serialize};
 
-use crate::consensus::NotReadable;
+use crate::{Remedy, consensus::NotReadable};
 
 /// Why a member does not start.
 #[derive(Debug, thiserror::Error)]
@@ -15,8 +15,10 @@ pub enum StartError {
     DataDir {
         /// The file that says so.
         path: PathBuf,
-        /// What it says and what to do.
+        /// What is wrong with it.
         what: String,
+        /// What can be done.
+        remedy: Remedy,
     },
     /// A file cannot be read or written.
     #[error("{path}: {error}")]
@@ -38,6 +40,19 @@ pub enum StartError {
     /// Consensus refused what it found.
     #[error("raft: {0}")]
     Raft(String),
+}
+
+impl StartError {
+    /// What can be done about it.
+    pub fn remedy(&self) -> Remedy {
+        match self {
+            Self::DataDir { remedy, .. } => *remedy,
+            Self::Io { error, .. } => Remedy::of_io(error),
+            Self::Wal(error) => Remedy::of_wal(error),
+            Self::Store(error) => Remedy::of_store(error),
+            Self::Config(_) | Self::Raft(_) => Remedy::AsSaid,
+        }
+    }
 }
 
 /// Why a proposal has no outcome.
@@ -181,12 +196,41 @@ pub enum Stop {
     #[error("refused by the cluster: {0}")]
     Refused(String),
     /// The log failed: a failed sync is final.
-    #[error("log failed: {0}")]
-    Wal(String),
+    #[error("log failed: {what}")]
+    Wal {
+        /// What happened to which file.
+        what: String,
+        /// What can be done.
+        remedy: Remedy,
+    },
     /// The applied state failed.
-    #[error("store failed: {0}")]
-    Store(String),
+    #[error("store failed: {what}")]
+    Store {
+        /// What happened to which file.
+        what: String,
+        /// What can be done.
+        remedy: Remedy,
+    },
     /// Consensus stopped.
     #[error("raft stopped: {0}")]
     Raft(String),
+}
+
+impl Stop {
+    /// The log failed.
+    pub(crate) fn wal(error: &catena_wal::Error) -> Self {
+        Self::Wal {
+            what: error.to_string(),
+            remedy: Remedy::of_wal(error),
+        }
+    }
+
+    /// What can be done about it.
+    pub fn remedy(&self) -> Remedy {
+        match self {
+            Self::Wal { remedy, .. } | Self::Store { remedy, .. } => *remedy,
+            Self::Refused(_) => Remedy::Replace,
+            Self::Asked | Self::Removed | Self::Raft(_) => Remedy::AsSaid,
+        }
+    }
 }

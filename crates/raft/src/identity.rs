@@ -13,10 +13,10 @@
 use std::path::{Path, PathBuf};
 
 use catena_runtime::{Disk, OpenMode, Runtime};
-use catena_store::codec;
+use catena_store::codec::{self, Malformed};
 use serde::{Deserialize, Serialize};
 
-use crate::StartError;
+use crate::{Remedy, StartError, files};
 
 /// Layout of the data directory written today. A newer one is refused.
 const FORMAT: u32 = 1;
@@ -77,28 +77,39 @@ impl Layout {
     }
 }
 
-/// The identity that a data directory has, if it was ever used.
+/// The identity that a data directory has, if it was ever used. One that was used and has none is refused.
 pub fn read(disk: &dyn Disk, data_dir: &Path) -> Result<Option<Identity>, StartError> {
+    let found = load(disk, data_dir)?;
+    if found.is_none() {
+        files::check_identity(disk, &Layout::new(data_dir))?;
+    }
+    Ok(found)
+}
+
+fn load(disk: &dyn Disk, data_dir: &Path) -> Result<Option<Identity>, StartError> {
     let path = Layout::new(data_dir).identity();
     if !disk.exists(&path) {
         return Ok(None);
     }
-    let refuse = |what: String| StartError::DataDir {
+    let refuse = |what: String, remedy: Remedy| StartError::DataDir {
         path: path.clone(),
         what,
+        remedy,
     };
     let bytes = read_small(disk, &path)?;
-    let record: Record = codec::decode(&bytes).map_err(|error| {
-        refuse(format!(
-            "the identity of the data directory is damaged ({error}); restore the file from a copy, or remove the member from \
-             the cluster and add it again with an empty directory"
-        ))
+    let record: Record = codec::decode(&bytes).map_err(|error| match error {
+        Malformed::Format(_) => refuse(error.to_string(), Remedy::OtherVersion),
+        damage => refuse(
+            format!("the identity of the data directory is damaged: {damage}"),
+            Remedy::Replace,
+        ),
     })?;
     if record.format > FORMAT {
-        return Err(refuse(format!(
-            "the data directory has format {}, this version reads up to {FORMAT}; start a newer version",
+        let what = format!(
+            "the data directory has format {}, this version reads up to {FORMAT}",
             record.format
-        )));
+        );
+        return Err(refuse(what, Remedy::OtherVersion));
     }
     Ok(Some(Identity {
         cluster_id: record.cluster_id,
@@ -114,7 +125,7 @@ pub fn open(
     cluster_id: u64,
     member_id: u64,
 ) -> Result<Identity, StartError> {
-    let Some(identity) = read(runtime.disk.as_ref(), data_dir)? else {
+    let Some(identity) = load(runtime.disk.as_ref(), data_dir)? else {
         let identity = Identity {
             cluster_id,
             member_id,
@@ -127,10 +138,10 @@ pub fn open(
         return Err(StartError::DataDir {
             path: Layout::new(data_dir).identity(),
             what: format!(
-                "the data directory belongs to member {:x} of cluster {:x}, not to member {member_id:x} of cluster {cluster_id:x}; \
-                 give each member a directory of its own",
+                "the data directory belongs to member {:x} of cluster {:x}, not to member {member_id:x} of cluster {cluster_id:x}",
                 identity.member_id, identity.cluster_id
             ),
+            remedy: Remedy::OtherDirectory,
         });
     }
     Ok(identity)
@@ -232,7 +243,9 @@ mod tests {
             incarnation: 3,
         };
         std::fs::write(&path, codec::encode(&newer)).unwrap();
-        assert!(refusal(read(runtime.disk.as_ref(), dir.path())).contains("newer version"));
+        assert!(
+            refusal(read(runtime.disk.as_ref(), dir.path())).contains("has format 2, this version")
+        );
         std::fs::write(&path, b"\x01").unwrap();
         assert!(refusal(read(runtime.disk.as_ref(), dir.path())).contains("damaged"));
     }

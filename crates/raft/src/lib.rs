@@ -27,12 +27,17 @@ mod blocking;
 mod compact;
 mod config;
 mod consensus;
+#[cfg(test)]
+mod durability_test;
 mod error;
 mod files;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod heard;
 pub mod id;
 pub mod identity;
 mod log;
+pub mod logbook;
 mod machine;
 mod members;
 mod method;
@@ -43,6 +48,7 @@ mod pending;
 mod propose;
 mod read;
 mod receive;
+mod remedy;
 pub mod restore;
 mod service;
 mod shared;
@@ -56,8 +62,9 @@ pub mod transport;
 pub mod types;
 mod wire;
 
-pub use config::Config;
+pub use config::{Config, Expected};
 pub use error::{CallError, MemberError, MoveError, ProposeError, ReadError, StartError, Stop};
 pub use node::{Handler, METHOD_FREE, Node};
-pub use observer::Observer;
+pub use observer::{AppliedEntry, Ballot, Observer};
+pub use remedy::Remedy;
 pub use status::{Leadership, PeerStatus, Role, Status};

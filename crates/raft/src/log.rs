@@ -8,6 +8,7 @@ use std::{
     fmt::Debug,
     io,
     ops::{Bound, RangeBounds},
+    sync::Arc,
 };
 
 use bytes::Bytes;
@@ -20,6 +21,7 @@ use openraft::{
 use tokio::sync::oneshot;
 
 use crate::{
+    Ballot, Observer,
     blocking::blocking,
     types::{Entry, LogId, Types, Vote},
     wire::{self, decode_entry, encode_entry},
@@ -36,11 +38,16 @@ const APPLY_BYTES_MAX: usize = 1 << 20;
 pub(crate) struct Log {
     runtime: Runtime,
     wal: Wal,
+    observer: Arc<dyn Observer>,
 }
 
 impl Log {
-    pub(crate) fn new(runtime: Runtime, wal: Wal) -> Self {
-        Self { runtime, wal }
+    pub(crate) fn new(runtime: Runtime, wal: Wal, observer: Arc<dyn Observer>) -> Self {
+        Self {
+            runtime,
+            wal,
+            observer,
+        }
     }
 
     /// Reads entries of `[from, to)`, at least one and about `bytes_max`; none if the first one is not there.
@@ -196,10 +203,9 @@ impl<C: Types> RaftLogStorage<C> for Log {
             let _shutting_down = done.send(result);
         })
         .await?;
-        match synced.await {
-            Ok(result) => result.map_err(failed),
-            Err(_) => Err(failed(Error::Closed)),
-        }
+        synced.await.unwrap_or(Err(Error::Closed)).map_err(failed)?;
+        self.observer.voted(Ballot::of(vote));
+        Ok(())
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {

@@ -35,9 +35,8 @@ pub(crate) fn removed(id: u64) -> String {
 /// The words for a member whose data directory is another one than before.
 pub(crate) fn wiped(id: u64) -> String {
     format!(
-        "{WIPED}: {id:x} had another data directory before, and with it votes and entries that it promised to keep; run \
-         `etcdctl member remove {id:x}`, then `etcdctl member add` and start it with an empty data directory and \
-         `--initial-cluster-state existing`"
+        "{WIPED}: {id:x} had another data directory before, and with it votes and entries that it promised to keep; it must be \
+         removed with etcdctl member remove {id:x} and added again"
     )
 }
 

@@ -3,10 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use catena_runtime::{BoxFuture, NetError, Network, Runtime, Service, Task};
+use catena_runtime::{BoxFuture, NetError, Network, Runtime, Service, Task, watch};
 use catena_store::{Command, Member, Outcome, Reader};
 use parking_lot::Mutex;
-use tokio::sync::watch;
 
 use crate::{
     CallError, Config, Leadership, MemberError, MoveError, ProposeError, ReadError, StartError,

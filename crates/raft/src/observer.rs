@@ -1,6 +1,32 @@
-//! What metrics are made of.
+//! What metrics are made of, and what a simulation checks.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use catena_store::Position;
+
+/// A vote that a member has given, durably.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ballot {
+    /// The term.
+    pub term: u64,
+    /// For whom.
+    pub candidate: u64,
+    /// Whether a quorum elected the candidate: then it leads the term.
+    pub elected: bool,
+}
+
+/// An entry that a member has applied.
+#[derive(Clone, Debug)]
+pub struct AppliedEntry<'a> {
+    /// Its place in the log.
+    pub position: Position,
+    /// Its commands, encoded.
+    pub commands: &'a [u8],
+    /// Who votes from this entry on, if it changes that.
+    pub voters: Option<BTreeSet<u64>>,
+    /// The store's revision after it.
+    pub revision: i64,
+}
 
 /// Sees what the log, the engine and the ways between members do. Called where it happens, so it must be quick.
 pub trait Observer: Send + Sync + 'static {
@@ -27,6 +53,21 @@ pub trait Observer: Send + Sync + 'static {
     /// A frame could not be sent, or was not answered.
     fn peer_failed(&self, to: u64) {
         let _unobserved = to;
+    }
+
+    /// A vote is durable and may leave this member.
+    fn voted(&self, ballot: Ballot) {
+        let _unobserved = ballot;
+    }
+
+    /// An entry was applied; those who wait for it are not answered yet.
+    fn applied(&self, entry: &AppliedEntry<'_>) {
+        let _unobserved = entry;
+    }
+
+    /// A snapshot was put in place of the applied state.
+    fn installed(&self, position: Position, revision: i64) {
+        let _unobserved = (position, revision);
     }
 
     /// A peer answered a small call, which waits for nothing at its end.

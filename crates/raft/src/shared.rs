@@ -10,9 +10,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use catena_runtime::{NetError, Network, Runtime};
+use catena_runtime::{NetError, Network, Runtime, watch};
 use parking_lot::RwLock;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 
 use crate::{
     CallError, Handler, Leadership, consensus::Consensus, identity::Identity, machine::Machine,

@@ -5,15 +5,15 @@ use std::{
     sync::{Arc, atomic::AtomicBool, atomic::AtomicU64},
 };
 
-use catena_runtime::{BoxFuture, Network, Runtime};
+use catena_runtime::{BoxFuture, Network, Runtime, watch};
 use catena_store::{Fatal, Member, Store, backend};
 use catena_wal::{Recovered, Wal};
 use openraft::Raft;
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::{
-    Config, Leadership, StartError, Stop,
+    Config, Leadership, Remedy, StartError, Stop,
     blocking::blocking,
     compact,
     consensus::{Consensus, Core},
@@ -66,7 +66,11 @@ pub(crate) async fn start<C: Types>(
         config.identity.member_id,
         openraft_config.clone(),
         links,
-        Log::new(runtime.clone(), machine.wal.clone()),
+        Log::new(
+            runtime.clone(),
+            machine.wal.clone(),
+            config.observer.clone(),
+        ),
         StateMachine::new(machine.clone()),
     )
     .await
@@ -126,6 +130,7 @@ fn claim(runtime: &Runtime, config: &Config) -> Result<(), StartError> {
         false => Err(StartError::DataDir {
             path: Layout::new(&config.data_dir).identity(),
             what: "the data directory was made anew while the member started".to_owned(),
+            remedy: Remedy::AsSaid,
         }),
     }
 }
@@ -161,6 +166,10 @@ async fn open(
         .await?
     };
     files::check_fit(&layout, &recovered, store.applied())?;
+    if let Some(expected) = &config.expected {
+        let members = store.reader().members();
+        files::check_owner(&layout, &config.identity, &members.present, expected)?;
+    }
     let bounds = LogBounds {
         proposals_max: config.log_proposals_max,
         bytes_max: config.log_bytes_max,
@@ -189,7 +198,8 @@ fn report(recovered: &Recovered) {
         tracing::warn!(
             path = %torn.path.display(),
             offset = torn.offset,
-            "cut off a write that a crash interrupted"
+            bytes = torn.bytes,
+            "cut off a write that a crash interrupted; nothing that was acknowledged is in it"
         );
     }
     tracing::info!(
@@ -241,7 +251,7 @@ fn background(
 
 async fn wal_failure(shared: Arc<Shared>) {
     let error = shared.machine.wal.failed().await;
-    shared.stop.set(Stop::Wal(error.to_string()));
+    shared.stop.set(Stop::wal(&error));
 }
 
 async fn consensus_failure(shared: Arc<Shared>) {

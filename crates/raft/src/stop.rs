@@ -1,8 +1,7 @@
 //! The one place that says that a member must exit.
 
+use catena_runtime::watch;
 use std::sync::Arc;
-
-use tokio::sync::watch;
 
 use crate::Stop;
 
@@ -33,7 +32,7 @@ impl StopCell {
             Stop::Asked => {}
             // What an operator wanted is no error.
             Stop::Removed => tracing::warn!(%reason, "member stops"),
-            Stop::Refused(_) | Stop::Wal(_) | Stop::Store(_) | Stop::Raft(_) => {
+            Stop::Refused(_) | Stop::Wal { .. } | Stop::Store { .. } | Stop::Raft(_) => {
                 tracing::error!(%reason, "member stops");
             }
         }

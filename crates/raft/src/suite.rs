@@ -1,9 +1,11 @@
 //! openraft's own suite of what log and state machine must do, on our log and on each engine.
 
+use std::{path::Path, sync::Arc};
+
 use catena_runtime::{Runtime, Task};
 use catena_store::{
     Store,
-    backend::{self, Engine},
+    backend::{self, Backend, Engine},
 };
 use catena_wal::Wal;
 use openraft::{
@@ -11,10 +13,11 @@ use openraft::{
     testing::log::{StoreBuilder, Suite},
     type_config::TypeConfigExt,
 };
+use tokio::sync::mpsc;
 
 use crate::{
     log::Log,
-    machine::{LogBounds, LogMeter, Machine, Parts, StateMachine},
+    machine::{LogBounds, LogMeter, Machine, Parts, StateMachine, Work},
     observer::Blind,
     stop::StopCell,
     transport::AddressBook,
@@ -35,38 +38,59 @@ impl StoreBuilder<Prod, Log, StateMachine, Guard> for Builder {
     async fn build(&self) -> Result<(Guard, Log, StateMachine), StorageError<Prod>> {
         let runtime = Runtime::system();
         let dir = tempfile::tempdir().unwrap();
-        let options = catena_wal::Options {
-            segment_bytes: 1 << 20,
-            ..Default::default()
-        };
-        let (wal, _) = Wal::open(&runtime, &dir.path().join("wal"), options).unwrap();
-        let snap_dir = dir.path().join("snap");
-        let backend = backend::open(self.engine, &runtime.disk, &snap_dir).unwrap();
-        let bounds = LogBounds {
-            proposals_max: u64::MAX,
-            bytes_max: u64::MAX,
-            proposals_keep: u64::MAX,
-        };
-        let (machine, work) = Machine::new(Parts {
-            runtime: runtime.clone(),
-            wal: wal.clone(),
-            store: Store::open(backend.clone(), Default::default()).unwrap(),
-            stop: StopCell::new(),
-            member_id: 0,
-            addresses: AddressBook::default(),
-            meter: LogMeter::new(bounds, 0),
-            engine: self.engine,
-            backend,
-            snap_dir,
-            observer: std::sync::Arc::new(Blind),
-        })
-        .unwrap();
-        let commit = machine.clone().commit_loop(work);
+        let made = make(&runtime, dir.path(), self.engine);
+        let commit = made.machine.clone().commit_loop(made.work);
         let guard = Guard {
             _commit: runtime.tasks.spawn("commit", Box::pin(commit)),
             _dir: dir,
         };
-        Ok((guard, Log::new(runtime, wal), StateMachine::new(machine)))
+        let log = Log::new(runtime, made.wal, Arc::new(Blind));
+        Ok((guard, log, StateMachine::new(made.machine)))
+    }
+}
+
+/// What a member that stores is made of.
+pub(crate) struct Made {
+    pub(crate) wal: Wal,
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) machine: Arc<Machine>,
+    /// For the task that commits, which does not run yet.
+    pub(crate) work: mpsc::Receiver<Work>,
+}
+
+/// Makes log and state machine in an empty directory.
+pub(crate) fn make(runtime: &Runtime, dir: &Path, engine: Engine) -> Made {
+    let options = catena_wal::Options {
+        segment_bytes: 1 << 20,
+        ..Default::default()
+    };
+    let (wal, _) = Wal::open(runtime, &dir.join("wal"), options).unwrap();
+    let snap_dir = dir.join("snap");
+    let backend = backend::open(engine, &runtime.disk, &snap_dir).unwrap();
+    let bounds = LogBounds {
+        proposals_max: u64::MAX,
+        bytes_max: u64::MAX,
+        proposals_keep: u64::MAX,
+    };
+    let (machine, work) = Machine::new(Parts {
+        runtime: runtime.clone(),
+        wal: wal.clone(),
+        store: Store::open(backend.clone(), Default::default()).unwrap(),
+        stop: StopCell::new(),
+        member_id: 0,
+        addresses: AddressBook::default(),
+        meter: LogMeter::new(bounds, 0),
+        engine,
+        backend: backend.clone(),
+        snap_dir,
+        observer: Arc::new(Blind),
+    })
+    .unwrap();
+    Made {
+        wal,
+        backend,
+        machine,
+        work,
     }
 }
 

@@ -5,13 +5,15 @@
 //! thread on virtual time and a disk that loses what was not synced. That is the whole reason for the traits: nothing else may
 //! stand behind them.
 //!
-//! What is deliberately absent: channels and locks. Those of `tokio::sync` and `parking_lot` know no clock and no thread, so they
-//! behave alike in both worlds.
+//! What is deliberately absent: locks, and channels but one. Those of `tokio::sync` and `parking_lot` know no clock and no thread and
+//! wake in the order of waiting, so they behave alike in both worlds. The exception is `tokio::sync::watch`, which draws the order
+//! in which it wakes: [`watch`] stands in for it.
 
 mod clock;
 mod disk;
 mod network;
 mod tasks;
+pub mod watch;
 
 use std::sync::Arc;
 

@@ -65,6 +65,7 @@ pub(crate) async fn decide_version(server: Arc<Server>) {
             raise_version(&server, term).await;
         }
         tokio::select! {
+            biased;
             changed = leadership.changed() => if changed.is_err() { return },
             () = server.runtime.clock.sleep(VERSION_INTERVAL) => {}
         }

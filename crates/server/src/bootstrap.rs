@@ -98,7 +98,7 @@ async fn join(config: &ServerConfig, runtime: &Runtime) -> Result<Identity, Star
     let added = added.ok_or_else(|| StartError::NotAdded(config.advertise_peer.join(",")))?;
     cluster
         .check_new(added.id)
-        .map_err(|error| StartError::Discover(error.to_string()))?;
+        .map_err(|error| StartError::LostData(error.to_string()))?;
     Ok(identity::open(
         runtime,
         &config.data_dir,

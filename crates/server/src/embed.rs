@@ -174,6 +174,7 @@ impl Feed {
     async fn run(mut self) {
         loop {
             let response = tokio::select! {
+                biased;
                 () = self.sender.closed() => return,
                 () = self.sender.progress_requested() => {
                     // A full queue already holds such a request.

@@ -104,6 +104,7 @@ impl Server {
         let mut leadership = self.leadership_changes();
         let other = leadership.wait_for(|now| now.leader.is_some_and(|now| now != leader));
         let answer = tokio::select! {
+            biased;
             answer = self.node.call_leader(method, body, timeout) => answer,
             _ = other => return Err(Refusal::NotLeader),
         };

@@ -31,19 +31,22 @@ pub(crate) async fn run(server: Arc<Server>) {
             }
         }
         tokio::select! {
+            // The look comes before what may be ready at every turn.
+            biased;
             changed = leadership.changed() => if changed.is_err() { return },
-            change = feed.next() => match change {
-                Some(change) => follow(&server, &mut feed, change),
-                None => return,
-            },
             () = &mut look => {
                 look = server.runtime.clock.sleep(LOOK_INTERVAL);
                 // What is under way is dropped when leadership changes: a deposed leader's revocations are refused in any case.
                 tokio::select! {
+                    biased;
                     () = tick(&server) => {}
                     _ = leadership.changed() => {}
                 }
             }
+            change = feed.next() => match change {
+                Some(change) => follow(&server, &mut feed, change),
+                None => return,
+            },
         }
     }
 }

@@ -272,7 +272,8 @@ impl Lessor {
         let Some(primary) = guard.as_mut() else {
             return Vec::new();
         };
-        let all: Vec<i64> = primary.timers.keys().copied().collect();
+        // In the order of their ends, which is the same whatever the map's.
+        let all: Vec<i64> = primary.ends.iter().map(|&(_, id)| id).collect();
         let notes = all
             .into_iter()
             .filter_map(|id| primary.note(id, now, until));

@@ -3,6 +3,7 @@
 //! - [`ServerConfig`] is what a member is told; the binary fills it from etcd's flags.
 //! - [`Member`] is a running one: [`Member::start`], [`Member::ready`], [`Member::stop`]. [`Member::kv`] is the same member as a
 //!   [`Kv`](catena_client::Kv), without a connection.
+//! - [`Indoor`] is a member without sockets, over a node that runs already.
 //!
 //! ```text
 //!            listener ── HTTP/2 ─► v3rpc::Services ── interceptor ── handler ─┐
@@ -29,6 +30,7 @@ mod error;
 mod guard;
 mod handover;
 mod http;
+mod indoor;
 mod lease_calls;
 mod lease_clock;
 mod lessor;
@@ -41,10 +43,12 @@ mod url;
 mod v3rpc;
 mod write;
 
+pub use catena_raft::Remedy;
 pub use config::{
     AutoCompaction, DEFAULT_QUOTA_BYTES, GRPC_OVERHEAD_BYTES, InitialState, MetricsDetail,
     ServerConfig,
 };
+pub use indoor::Indoor;
 pub use member::{Member, StartError, StopReason};
 pub use server::{CLUSTER_VERSION, ETCD_VERSION};
 pub use url::{Url, UrlError};

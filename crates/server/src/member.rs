@@ -11,16 +11,15 @@
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use catena_client::Kv;
-use catena_raft::{Config, Node, Stop, transport::Transport};
-use catena_runtime::{BoxFuture, Runtime, Task};
-use tokio::sync::watch;
+use catena_raft::{Config, Expected, Node, Remedy, Stop, transport::Transport};
+use catena_runtime::{BoxFuture, Runtime, Task, watch};
 
 use crate::{
-    announce, bootstrap, compactor,
+    bootstrap,
     config::ServerConfig,
     connections::Connections,
-    embed::Embedded,
-    handover, http, lease_calls, lease_clock,
+    handover, http,
+    indoor::Indoor,
     listener::{self, Listener, Serving},
     metrics::Metrics,
     observer::Observed,
@@ -45,6 +44,9 @@ pub enum StartError {
     /// A new member is not one of the founders.
     #[error("couldn't find local name {0:?} in the initial cluster configuration")]
     NotInCluster(String),
+    /// The running cluster remembers a data directory of this member that is not there any more.
+    #[error("{0}")]
+    LostData(String),
     /// No member of the running cluster answered.
     #[error("cannot fetch cluster info from peer urls: {0}")]
     Discover(String),
@@ -61,6 +63,25 @@ pub enum StartError {
     Metrics(String),
 }
 
+impl StartError {
+    pub(crate) fn metrics(error: impl fmt::Display) -> Self {
+        Self::Metrics(error.to_string())
+    }
+
+    /// What can be done about it.
+    pub fn remedy(&self) -> Remedy {
+        match self {
+            Self::Raft(error) => error.remedy(),
+            Self::LostData(_) => Remedy::Replace,
+            Self::Listen { .. }
+            | Self::NotInCluster(_)
+            | Self::Discover(_)
+            | Self::NotAdded(_)
+            | Self::Metrics(_) => Remedy::AsSaid,
+        }
+    }
+}
+
 /// Why a member stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StopReason {
@@ -68,8 +89,13 @@ pub enum StopReason {
     Asked,
     /// It was removed from the cluster.
     Removed,
-    /// It cannot go on; the text says why.
-    Failed(String),
+    /// It cannot go on.
+    Failed {
+        /// Why.
+        why: String,
+        /// What can be done about it.
+        remedy: Remedy,
+    },
 }
 
 impl fmt::Display for StopReason {
@@ -79,7 +105,7 @@ impl fmt::Display for StopReason {
             Self::Removed => {
                 f.write_str("the member has been permanently removed from the cluster")
             }
-            Self::Failed(why) => f.write_str(why),
+            Self::Failed { why, .. } => f.write_str(why),
         }
     }
 }
@@ -122,50 +148,23 @@ impl Member {
             "starting an etcd server"
         );
         let sockets = Sockets::bind(&config).await?;
-        let metrics = Metrics::register(&config).map_err(metrics_error)?;
+        let metrics = Metrics::register(&config).map_err(StartError::metrics)?;
         let (node, peer_doors) = start_node(&config, &runtime, &metrics, &sockets).await?;
-        metrics.identify(node.member_id()).map_err(metrics_error)?;
+        metrics
+            .identify(node.member_id())
+            .map_err(StartError::metrics)?;
         let server = Arc::new(Server::new(config, runtime, node, metrics));
         Ok(Self::open(server, sockets, peer_doors))
     }
 
     /// Lets clients in, and starts what runs beside them.
     fn open(server: Arc<Server>, mut sockets: Sockets, peer_doors: Vec<PeerDoor>) -> Self {
-        lease_calls::serve(&server, &server.node);
-        let kv: Arc<dyn Kv> = Arc::new(Embedded::new(server.clone()));
+        let client_urls = client_urls(&server.config, &sockets.clients);
+        let (server, kv, mut background) = Indoor::over(server, client_urls).into_parts();
         let clients = addresses(&sockets.clients);
         let peers = addresses(&sockets.peers);
-        let client_urls = client_urls(&server.config, &sockets.clients);
         let (reason_sender, reason) = watch::channel(None);
-        let mut background = vec![
-            spawn(&server, "lease-clock", lease_clock::run(server.clone())),
-            spawn(
-                &server,
-                "publish",
-                announce::publish(server.clone(), client_urls),
-            ),
-            spawn(
-                &server,
-                "cluster-version",
-                announce::decide_version(server.clone()),
-            ),
-            spawn(&server, "end", watch_end(server.clone(), reason_sender)),
-            {
-                let watched = server.clone();
-                spawn(
-                    &server,
-                    "leader",
-                    async move { watched.watch_leader().await },
-                )
-            },
-        ];
-        if let Some(mode) = server.config.auto_compaction {
-            background.push(spawn(
-                &server,
-                "compactor",
-                compactor::run(server.clone(), mode),
-            ));
-        }
+        background.push(server.spawn("end", watch_end(server.clone(), reason_sender)));
         for door in peer_doors {
             let serve = door(sockets.peers.remove(0), server.node.clone());
             background.extend(serve.map(|serve| server.runtime.tasks.spawn("peers", serve)));
@@ -284,6 +283,7 @@ async fn start_node(
     let origin = bootstrap::identify(config, runtime).await?;
     let mut raft = Config::new(&config.data_dir, origin.identity);
     raft.initial = origin.founders;
+    raft.expected = Some(expected(config));
     raft.engine = config.engine;
     raft.log_proposals_max = config.proposals_max();
     raft.log_proposals_keep = config.proposals_keep();
@@ -310,6 +310,15 @@ async fn start_node(
     };
     let doors = sockets.peers.iter().map(door).collect();
     Ok((node, doors))
+}
+
+fn expected(config: &ServerConfig) -> Expected {
+    let cluster_urls = config.initial_cluster.iter().map(|(_, url)| url.clone());
+    Expected {
+        name: config.name.clone(),
+        peer_urls: config.advertise_peer.clone(),
+        cluster_urls: cluster_urls.collect(),
+    }
 }
 
 fn open_doors(server: &Arc<Server>, kv: &Arc<dyn Kv>, sockets: Sockets) -> Vec<Task> {
@@ -354,18 +363,10 @@ fn open_doors(server: &Arc<Server>, kv: &Arc<dyn Kv>, sockets: Sockets) -> Vec<T
                 connections.clone(),
                 DRAIN_TIMEOUT,
             );
-            tasks.push(spawn(server, "clients", run));
+            tasks.push(server.spawn("clients", run));
         }
     }
     tasks
-}
-
-fn spawn(
-    server: &Server,
-    name: &'static str,
-    future: impl Future<Output = ()> + Send + 'static,
-) -> Task {
-    server.runtime.tasks.spawn(name, Box::pin(future))
 }
 
 /// Notes why the node stops, and ends the serving of clients with it.
@@ -382,7 +383,10 @@ async fn watch_end(server: Arc<Server>, reason: watch::Sender<Option<StopReason>
         }
         failed => {
             tracing::error!(error = %failed, "the member cannot go on and stops");
-            StopReason::Failed(failed.to_string())
+            StopReason::Failed {
+                why: failed.to_string(),
+                remedy: failed.remedy(),
+            }
         }
     };
     server.stopping.cancel();
@@ -399,8 +403,4 @@ fn client_urls(config: &ServerConfig, listeners: &[Listener]) -> Vec<String> {
     } else {
         config.advertise_client.clone()
     }
-}
-
-fn metrics_error(error: impl fmt::Display) -> StartError {
-    StartError::Metrics(error.to_string())
 }

@@ -4,9 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use catena_api::{errors, etcd::etcdserverpb as pb};
 use catena_raft::{Leadership, Node};
-use catena_runtime::Runtime;
+use catena_runtime::{Runtime, Task, watch};
 use catena_store::Reader;
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
@@ -183,6 +183,7 @@ impl Server {
         let (mut seen, mut leaderless) = (None, 0);
         loop {
             tokio::select! {
+                biased;
                 changed = leadership.changed() => if changed.is_err() { return },
                 () = &mut look => {
                     look = self.runtime.clock.sleep(self.config.election);
@@ -198,6 +199,15 @@ impl Server {
                 seen = leader;
             }
         }
+    }
+
+    /// Starts a task, which ends with its handle.
+    pub(crate) fn spawn(
+        &self,
+        name: &'static str,
+        future: impl Future<Output = ()> + Send + 'static,
+    ) -> Task {
+        self.runtime.tasks.spawn(name, Box::pin(future))
     }
 
     /// Runs `future` at most until the time for requests is over.

@@ -90,12 +90,36 @@ pub enum Fatal {
     #[error("storage engine: {0}")]
     Engine(String),
     /// A file is damaged.
-    #[error("{path}: {what}")]
+    #[error("{path} is damaged: {what}")]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong and what to do.
+        /// What is wrong, and how it is put right where that can be done by hand.
         what: String,
+    },
+    /// Another process has the files open.
+    #[error("{path} is in use by another process")]
+    Locked {
+        /// The file, or the directory.
+        path: PathBuf,
+    },
+    /// The files were written by a version with another layout.
+    #[error("{path} has format {found}, this version reads format {known}")]
+    Format {
+        /// The file that says so.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// Ours.
+        known: u32,
+    },
+    /// A record that the key index knows is not in the engine.
+    #[error("the record of revision {main}.{sub} is missing")]
+    Lost {
+        /// The revision.
+        main: i64,
+        /// The place in it.
+        sub: i64,
     },
     /// A record in the engine or the log is not what it should be.
     #[error("record of {bucket}: {error}")]

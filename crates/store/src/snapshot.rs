@@ -1,6 +1,9 @@
 //! A frozen picture of the whole state.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+};
 
 use bytes::Bytes;
 
@@ -16,13 +19,13 @@ use crate::{
 /// of the engine: hold it as long as it is being copied, no longer.
 pub struct Snapshot {
     state: Arc<State>,
-    /// Every bucket but that of keys; they are small, so they are written out at once.
-    others: BTreeMap<(Bucket, Bytes), Bytes>,
+    /// Every bucket but that of keys, written out when first asked for: who only asks for the position pays for no lease.
+    others: OnceLock<BTreeMap<(Bucket, Bytes), Bytes>>,
 }
 
 impl Snapshot {
     pub(crate) fn new(state: Arc<State>) -> Self {
-        let others = others(&state.ledger);
+        let others = OnceLock::new();
         Self { state, others }
     }
 
@@ -83,8 +86,9 @@ impl View for Snapshot {
                 },
             );
         }
+        let others = self.others.get_or_init(|| others(&self.state.ledger));
         let first = (bucket, Bytes::copy_from_slice(from));
-        for ((at, key), value) in self.others.range(first..) {
+        for ((at, key), value) in others.range(first..) {
             let is_past = *at != bucket || to.is_some_and(|to| &key[..] >= to);
             if is_past || visit(key, value) == Visit::Stop {
                 break;

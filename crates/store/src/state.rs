@@ -2,6 +2,7 @@
 //!
 //! Lock order: hub, then records. Neither is held while the engine works.
 
+use catena_runtime::watch;
 use std::{
     collections::VecDeque,
     sync::{
@@ -13,7 +14,7 @@ use std::{
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
-use tokio::sync::{broadcast, watch};
+use tokio::sync::broadcast;
 
 use crate::{
     Fatal, KvHash, LeaseChange, Members, Position,

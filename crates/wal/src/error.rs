@@ -22,8 +22,7 @@ pub enum Error {
     /// Something that was durable cannot be read any more.
     #[error(
         "{} is damaged at offset {offset}: {what}; entries that this member acknowledged may be lost, so it must not start from \
-         this log: leave the file as it is, remove the member from the cluster, empty its data directory and add it again \
-         (a cluster of one member: restore a backup)",
+         this log",
         path.display()
     )]
     Damaged {

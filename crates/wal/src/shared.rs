@@ -1,9 +1,10 @@
 //! What the handles and the writer share.
 
+use catena_runtime::watch;
 use std::collections::VecDeque;
 
 use parking_lot::Mutex;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, Semaphore};
 
 use crate::{Error, Record, cache::Cache, index::Index, view::View};
 

@@ -1,7 +1,7 @@
 //! One file: what a reader sees, what is on the platter, and what lies between.
 
 use super::Crash;
-use crate::world::Chance;
+use crate::world::{Chance, Event, covered};
 
 /// What a disk writes whole or not at all.
 const SECTOR_BYTES: usize = 512;
@@ -28,7 +28,11 @@ impl Change {
     /// What a torn write leaves.
     fn tear(&mut self, chance: &Chance) {
         if let Self::Write { data, .. } = self {
-            data.truncate(chance.below(data.len() as u64 + 1) as usize);
+            let left = chance.below(data.len() as u64 + 1) as usize;
+            if (1..data.len()).contains(&left) {
+                covered(Event::TornWrite);
+            }
+            data.truncate(left);
         }
     }
 
@@ -67,6 +71,19 @@ impl Content {
         self.pending.push(change);
     }
 
+    /// For the trace: what a sync has before it.
+    pub(super) fn told(&self) -> String {
+        let bytes = self.pending.iter().map(|change| match change {
+            Change::Write { data, .. } => data.len(),
+            Change::SetLen(_) => 0,
+        });
+        format!(
+            "{} bytes in {} changes",
+            bytes.sum::<usize>(),
+            self.pending.len()
+        )
+    }
+
     /// Brings all to the platter.
     pub(super) fn sync(&mut self) {
         for change in self.pending.drain(..) {
@@ -81,6 +98,9 @@ impl Content {
             Crash::Kill => return,
             Crash::Power => {
                 let keep = chance.below(self.pending.len() as u64 + 1) as usize;
+                if keep < self.pending.len() {
+                    covered(Event::UnsyncedLost);
+                }
                 self.pending.truncate(keep);
                 if let Some(last) = self.pending.last_mut() {
                     last.tear(chance);
@@ -89,11 +109,26 @@ impl Content {
             }
             Crash::Reordered => {
                 let pending = self.pending.drain(..).flat_map(Change::sectors);
-                self.pending = pending.filter(|_| chance.once_in(2)).collect();
+                let pending: Vec<_> = pending.map(|change| (change, chance.once_in(2))).collect();
+                // One that is kept behind one that is not.
+                if pending.windows(2).any(|two| !two[0].1 && two[1].1) {
+                    covered(Event::SectorsReordered);
+                }
+                let kept = pending.into_iter().filter(|(_, kept)| *kept);
+                self.pending = kept.map(|(change, _)| change).collect();
                 self.sync();
             }
         }
         self.current.clone_from(&self.durable);
+    }
+
+    /// What is on the platter, as a file of its own.
+    pub(super) fn image(&self) -> Self {
+        Self {
+            current: self.durable.clone(),
+            durable: self.durable.clone(),
+            ..Self::default()
+        }
     }
 
     /// What a failed sync does: readers see the changes, and no platter ever will.

@@ -21,7 +21,13 @@ use catena_runtime::Disk;
 use parking_lot::Mutex;
 
 use self::{content::Content, mounted::Mounted};
-use crate::world::Chance;
+use crate::world::{self, Chance, Event, covered};
+
+/// From here on a sync is called slow.
+const SLOW: Duration = Duration::from_millis(50);
+
+/// How often a sync on a disk that has stalled tries again.
+const RETRY: Duration = Duration::from_millis(10);
 
 /// How a process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +77,7 @@ struct Platter {
     /// Counts processes: handles of an older one give errors.
     generation: u64,
     latency: Latency,
+    stalled: bool,
     capacity: Option<usize>,
     syncs_until_failure: Option<u64>,
 }
@@ -99,13 +106,16 @@ fn apply(namings: &[Naming], names: &mut Names) {
 
 /// The platter and what may go wrong with it.
 pub(crate) struct Drive {
+    name: String,
     platter: Mutex<Platter>,
     chance: Chance,
 }
 
 impl Drive {
-    pub(crate) fn new(chance: Chance) -> Self {
+    /// An empty one, and the name that it has in traces.
+    pub(crate) fn new(name: &str, chance: Chance) -> Self {
         Self {
+            name: name.to_owned(),
             platter: Mutex::new(Platter::default()),
             chance,
         }
@@ -124,8 +134,12 @@ impl Drive {
         let platter = &mut *self.platter.lock();
         platter.generation += 1;
         platter.syncs_until_failure = None;
+        world::tell(|| format!("{} disk: {crash:?}", self.name));
         if crash != Crash::Kill {
             let keep = self.chance.below(platter.pending.len() as u64 + 1) as usize;
+            if keep < platter.pending.len() {
+                covered(Event::NamesLost);
+            }
             for namings in platter.pending.drain(..).take(keep) {
                 apply(&namings, &mut platter.durable);
             }
@@ -138,6 +152,11 @@ impl Drive {
 
     pub(crate) fn set_latency(&self, latency: Latency) {
         self.platter.lock().latency = latency;
+    }
+
+    /// Lets no sync end, or lets them end again.
+    pub(crate) fn set_stalled(&self, stalled: bool) {
+        self.platter.lock().stalled = stalled;
     }
 
     /// Leaves room for `bytes` more, or removes the bound.
@@ -168,13 +187,78 @@ impl Drive {
         let mut content = content.expect("the file exists").lock();
         content.durable[byte] ^= 1 << bit;
         content.current[byte] ^= 1 << bit;
+        world::tell(|| {
+            format!(
+                "{} disk: bit {bit} of byte {byte} of {path:?} rots",
+                self.name
+            )
+        });
+        covered(Event::Rot);
+    }
+
+    /// Flips a bit of some file below a directory, where it was durable; gives the file, if there is one that holds anything.
+    pub(crate) fn rot(&self, dir: &Path) -> Option<PathBuf> {
+        let durable = |(path, node): (&PathBuf, &Node)| {
+            let bytes = node.as_ref()?.lock().durable.len();
+            (bytes > 0 && path.starts_with(dir)).then(|| (path.clone(), bytes))
+        };
+        let platter = self.platter.lock();
+        let files: Vec<_> = platter.current.iter().filter_map(durable).collect();
+        drop(platter);
+        if files.is_empty() {
+            return None;
+        }
+        let (path, bytes) = self.chance.pick(&files);
+        let byte = self.chance.below(*bytes as u64) as usize;
+        self.flip(path, byte, self.chance.below(8) as u8);
+        Some(path.clone())
     }
 
     fn latency(&self) -> Duration {
         let latency = self.platter.lock().latency;
-        if self.chance.once_in(latency.spike_once_in) {
-            return latency.spike;
+        let time = match self.chance.once_in(latency.spike_once_in) {
+            true => latency.spike,
+            false => self.chance.micros(latency.sync_micros_max),
+        };
+        if time >= SLOW {
+            covered(Event::SlowSync);
         }
-        self.chance.micros(latency.sync_micros_max)
+        time
+    }
+
+    /// Passes when a sync that begins now may end.
+    async fn delay(self: Arc<Self>) {
+        world::sleep(self.latency()).await;
+        let stalled = || self.platter.lock().stalled;
+        if stalled() {
+            covered(Event::DiskStalled);
+        }
+        while stalled() {
+            world::sleep(RETRY).await;
+        }
+    }
+}
+
+impl Drive {
+    /// Another disk with what would be left of one directory if all power was lost now.
+    pub(crate) fn image(&self, dir: &Path) -> Self {
+        let platter = self.platter.lock();
+        let kept = |path: &Path| path.starts_with(dir) || dir.starts_with(path);
+        let durable = platter.durable.iter().filter(|(path, _)| kept(path));
+        let names: Names = durable
+            .map(|(path, node)| {
+                let node = node.as_ref().map(|file| file.lock().image());
+                (path.clone(), node.map(|image| Arc::new(Mutex::new(image))))
+            })
+            .collect();
+        Self {
+            name: format!("image of {}", self.name),
+            platter: Mutex::new(Platter {
+                current: names.clone(),
+                durable: names,
+                ..Platter::default()
+            }),
+            chance: Chance::still(),
+        }
     }
 }

@@ -13,7 +13,7 @@ use super::{
     Drive, Naming, Platter, apply,
     content::{Change, Content},
 };
-use crate::world;
+use crate::world::{self, Event, covered};
 
 fn dead() -> io::Error {
     io::Error::other("the process that opened this has crashed")
@@ -71,6 +71,7 @@ impl Disk for Mounted {
         })?;
         Ok(Arc::new(OpenFile {
             drive: self.drive.clone(),
+            path: path.to_owned(),
             generation: self.generation,
             writable: mode != OpenMode::Read,
             holds_lock: Mutex::new(false),
@@ -195,12 +196,13 @@ impl Disk for Mounted {
     }
 
     fn sync_delay(&self) -> BoxFuture<'static, ()> {
-        Box::pin(world::sleep(self.drive.latency()))
+        Box::pin(self.drive.clone().delay())
     }
 }
 
 struct OpenFile {
     drive: Arc<Drive>,
+    path: PathBuf,
     generation: u64,
     writable: bool,
     holds_lock: Mutex<bool>,
@@ -232,6 +234,12 @@ impl OpenFile {
         let free = capacity.saturating_sub(platter.used());
         len.min(self.content.lock().current.len() + free)
     }
+
+    fn full(&self) -> io::Error {
+        world::tell(|| format!("{} disk: full, {:?}", self.drive.name, self.path));
+        covered(Event::DiskFull);
+        io::ErrorKind::StorageFull.into()
+    }
 }
 
 impl File for OpenFile {
@@ -255,7 +263,7 @@ impl File for OpenFile {
         });
         match refused.is_empty() {
             true => Ok(()),
-            false => Err(io::ErrorKind::StorageFull.into()),
+            false => Err(self.full()),
         }
     }
 
@@ -281,7 +289,7 @@ impl File for OpenFile {
         }
         match room < len {
             false => Ok(()),
-            true => Err(io::ErrorKind::StorageFull.into()),
+            true => Err(self.full()),
         }
     }
 
@@ -291,7 +299,13 @@ impl File for OpenFile {
         let fails = *left == Some(0);
         *left = left.and_then(|left| left.checked_sub(1));
         let mut content = self.content.lock();
+        let (name, path) = (&self.drive.name, &self.path);
+        world::tell(|| match fails {
+            false => format!("{name} disk: sync {path:?}, {}", content.told()),
+            true => format!("{name} disk: sync of {path:?} fails, {}", content.told()),
+        });
         if fails {
+            covered(Event::SyncFailed);
             content.lose();
             return Err(io::Error::other("input/output error"));
         }

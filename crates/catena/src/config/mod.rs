@@ -24,6 +24,8 @@ mod values;
 pub(crate) use notice::Notice;
 pub(crate) use settings::Settings;
 pub(crate) use syntax::cluster_of;
+#[cfg(fuzzing)]
+pub(crate) use values::Values;
 
 use parse::{CommandLine, Wish};
 
@@ -83,6 +85,29 @@ pub(crate) fn read(arguments: &[String]) -> Result<Asked, Error> {
 pub(crate) fn of_flags(flags: &[String]) -> Result<Settings, Error> {
     let line = parse::command_line(flags).map_err(Error::Usage)?;
     settings::settings(line.values).map_err(Error::Settings)
+}
+
+/// Values from arguments and variables.
+#[cfg(fuzzing)]
+pub(crate) fn of_arguments(
+    arguments: &[String],
+    variables: &[(String, String)],
+) -> Result<Values, Error> {
+    let mut values = parse::command_line(arguments).map_err(Error::Usage)?.values;
+    parse::environment(&mut values, variables.iter().cloned()).map_err(Error::Settings)?;
+    Ok(values)
+}
+
+/// Values from the contents of a configuration file.
+#[cfg(fuzzing)]
+pub(crate) fn of_contents(contents: &str) -> Result<Values, Error> {
+    config_file::read(contents).map_err(Error::Settings)
+}
+
+/// Settings from values.
+#[cfg(fuzzing)]
+pub(crate) fn of_values(values: Values) -> Result<Settings, Error> {
+    settings::settings(values).map_err(Error::Settings)
 }
 
 fn from_file(path: &str) -> Result<values::Values, String> {

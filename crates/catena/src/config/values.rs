@@ -105,6 +105,15 @@ impl Values {
         }
     }
 
+    /// What was given, as a command line.
+    #[cfg(fuzzing)]
+    pub(crate) fn as_flags(&self) -> Vec<String> {
+        let given = self.given.iter();
+        given
+            .map(|(name, given)| format!("--{name}={}", given.text))
+            .collect()
+    }
+
     /// The value of a boolean flag.
     pub(crate) fn bool(&self, name: &str) -> bool {
         syntax::bool_of(self.text(name)).expect("checked when it was set")

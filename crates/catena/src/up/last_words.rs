@@ -18,6 +18,9 @@ const LEVELS: [&str; 4] = ["error", "dpanic", "panic", "fatal"];
 /// Fields in which a line says what happened, the first one that it has.
 const REASONS: [&str; 2] = ["error", "reason"];
 
+/// The field in which a line says what to run next.
+const NEXT: &str = "next";
+
 /// Words of an error after which another start ends the same way until the user has done something. The log is all that a member
 /// leaves behind, and etcd's one exit code for all failures has no room for the difference.
 const FINAL: [&str; 4] = [
@@ -63,7 +66,7 @@ fn tail(log: &Path, from: u64) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// The message of the last line of such a level, and its reason if it has one. Lines that are no JSON are passed over, as is a line
+/// The message of the last line of such a level, with its reason and what to run next if it has them. Lines that are no JSON are passed over, as is a line
 /// that the tail begins in the middle of.
 fn last_error(tail: &str) -> Option<String> {
     tail.lines().rev().find_map(|line| {
@@ -74,7 +77,9 @@ fn last_error(tail: &str) -> Option<String> {
         }
         let message = text("msg")?;
         let reason = REASONS.into_iter().find_map(text);
-        Some(reason.map_or(message.to_owned(), |reason| format!("{message}: {reason}")))
+        let parts = [Some(message), reason, text(NEXT)];
+        let parts: Vec<&str> = parts.into_iter().flatten().collect();
+        Some(parts.join(": "))
     })
 }
 
@@ -87,8 +92,7 @@ mod tests {
     const OLD: &str = r#"{"level":"error","msg":"old","error":"of an earlier run"}"#;
     const FULL: &str = r#"{"level":"error","ts":"1","caller":"a:1","msg":"the member cannot go on","error":"log failed: disk full"}"#;
     const INFO: &str = r#"{"level":"info","ts":"2","caller":"a:2","msg":"closing"}"#;
-    const WIPED: &str =
-        r#"{"level":"error","msg":"failed to start","error":"member has lost its data: run …"}"#;
+    const WIPED: &str = r#"{"level":"error","msg":"failed to start","error":"member has lost its data","next":"run …"}"#;
 
     fn words(lines: &[&str], exit_code: i32) -> LastWords {
         let dir = tempfile::tempdir().unwrap();

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use catena_runtime::{BoxFuture, Duplex, NetError};
+use catena_runtime::{BoxFuture, Duplex, NetError, watch};
 use openraft::{
     ChangeMembers, Instant, LinearizerOption, Precondition, Raft, RaftMetrics, ServerState,
     async_runtime::watch::WatchReceiver,
@@ -19,7 +19,6 @@ use openraft::{
     raft::ChangeMembershipRequest,
     type_config::TypeConfigExt,
 };
-use tokio::sync::watch;
 
 use super::{Changed, Configuration, Consensus, NotReadable, Written};
 use crate::{

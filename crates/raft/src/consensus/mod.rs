@@ -11,8 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use catena_runtime::{BoxFuture, Duplex, NetError};
-use tokio::sync::watch;
+use catena_runtime::{BoxFuture, Duplex, NetError, watch};
 
 pub(crate) use self::core::Core;
 

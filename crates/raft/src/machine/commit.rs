@@ -139,13 +139,13 @@ impl Machine {
             let sealed = store.seal();
             (sealed, Durable::of(&store))
         };
-        let durable = durable.map_err(|error| self.broken(format!("membership {error}")))?;
+        let durable = durable.map_err(|error| self.bad_membership(&error))?;
         let Some(sealed) = sealed else {
             return Ok(());
         };
         if let Err(error) = self.wal.sync().await {
             // An apply that waits for room must not wait for ever.
-            self.stop.set(Stop::Wal(error.to_string()));
+            self.stop.set(Stop::wal(&error));
             self.room.notify_waiters();
             return Err(io::Error::other(error));
         }
@@ -181,7 +181,7 @@ impl Machine {
         });
         replaced.await.map_err(|fatal| self.engine_broken(&fatal))?;
         let durable = Durable::of(&self.store.lock());
-        let durable = durable.map_err(|error| self.broken(format!("membership {error}")))?;
+        let durable = durable.map_err(|error| self.bad_membership(&error))?;
         if let Some(last) = durable.last {
             self.meter.lock().installed(last.index);
         }

@@ -16,7 +16,7 @@ mod snapshot;
 
 use std::{io, path::PathBuf, sync::Arc};
 
-use catena_runtime::Runtime;
+use catena_runtime::{Runtime, watch};
 use catena_store::{
     Entry as StoreEntry, Fatal, MemberChange, Position, Reader, Request, Store,
     backend::{Backend, Engine},
@@ -28,7 +28,7 @@ use openraft::{
     storage::{EntryResponder, RaftStateMachine, Snapshot},
 };
 use parking_lot::Mutex;
-use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 pub(crate) use commit::{Durable, Work};
 pub(crate) use meter::{LogBounds, LogMeter};
@@ -36,7 +36,7 @@ use snapshot::Ready;
 pub(crate) use snapshot::{Builder, SnapshotData};
 
 use crate::{
-    Observer, Stop, batch,
+    AppliedEntry, Observer, Remedy, Stop, batch,
     blocking::blocking,
     heard::Heard,
     id,
@@ -227,7 +227,7 @@ impl Machine {
         let (ticket, commands) = match &entry.payload.membership {
             _ if !entry.payload.commands.is_empty() => {
                 let (ticket, commands) = batch::decode(&entry.payload.commands)
-                    .map_err(|error| self.broken(format!("entry {}: {error}", entry.log_id)))?;
+                    .map_err(|error| self.bad_entry(entry, &error))?;
                 (Some(ticket), commands)
             }
             Some(membership) if founding => (None, vec![bootstrap(membership)]),
@@ -245,7 +245,8 @@ impl Machine {
             membership: entry.payload.membership.as_deref().map(wire::encode),
             commands,
         });
-        let outcomes = applied.map_err(|fatal| self.broken(fatal.to_string()))?;
+        let outcomes = applied.map_err(|fatal| self.engine_broken(&fatal))?;
+        self.observe(entry);
         self.applied.notify_one();
         if members_change || entry.payload.membership.is_some() {
             self.update_addresses();
@@ -267,6 +268,16 @@ impl Machine {
         Ok(())
     }
 
+    fn observe(&self, entry: &Entry) {
+        let membership = entry.payload.membership.as_deref();
+        self.observer.applied(&AppliedEntry {
+            position: position(&entry.log_id),
+            commands: &entry.payload.commands.0,
+            voters: membership.map(|membership| membership.voter_ids().collect()),
+            revision: self.reader.revision(),
+        });
+    }
+
     /// The addresses of the members on record; those given at start stay until there are any.
     fn update_addresses(&self) {
         let members = self.reader.members();
@@ -278,14 +289,27 @@ impl Machine {
     }
 
     /// The store cannot go on: the member stops.
-    fn broken(&self, what: String) -> io::Error {
-        self.stop.set(Stop::Store(what.clone()));
+    fn broken(&self, what: String, remedy: Remedy) -> io::Error {
+        let stop = Stop::Store {
+            what: what.clone(),
+            remedy,
+        };
+        self.stop.set(stop);
         self.room.notify_waiters();
         io::Error::other(what)
     }
 
     fn engine_broken(&self, fatal: &Fatal) -> io::Error {
-        self.broken(fatal.to_string())
+        self.broken(fatal.to_string(), Remedy::of_store(fatal))
+    }
+
+    fn bad_entry(&self, entry: &Entry, error: &batch::BadBatch) -> io::Error {
+        let what = format!("entry {}: {error}", entry.log_id);
+        self.broken(what, Remedy::of_batch(error))
+    }
+
+    fn bad_membership(&self, error: &wire::BadBytes) -> io::Error {
+        self.broken(format!("membership {error}"), Remedy::Replace)
     }
 
     fn applied_state(&self) -> io::Result<(Option<LogId>, StoredMembership)> {
@@ -389,12 +413,17 @@ impl<C: Types> RaftStateMachine<C> for StateMachine {
                 self.machine.install(ready).await?;
             }
         }
-        let applied = self.machine.reader.applied().map(log_id);
+        let reader = &self.machine.reader;
+        if let Some(applied) = reader.applied() {
+            self.machine.observer.installed(applied, reader.revision());
+        }
+        let applied = reader.applied().map(log_id);
         if applied != meta.last_log_id {
-            return Err(self.machine.broken(format!(
+            let what = format!(
                 "snapshot of {:?} holds the state of {applied:?}",
                 meta.last_log_id
-            )));
+            );
+            return Err(self.machine.broken(what, Remedy::Replace));
         }
         Ok(())
     }

@@ -3,10 +3,10 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use catena_runtime::{BoxFuture, NetError};
+use catena_runtime::{BoxFuture, NetError, watch};
 use catena_store::Outcome;
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 use super::{Admitted, PROPOSALS_MAX, Proposal, Queue, overdue};
 use crate::{
@@ -26,6 +26,10 @@ pub(super) const BATCH_PROPOSALS_MAX: usize = 512;
 
 /// Bytes in a batch, unless one command is larger.
 const BATCH_BYTES_MAX: usize = 256 << 10;
+
+/// What was admitted further apart does not share a batch: a batch waits for its last proposal's deadline, and so much later than its
+/// own may the first one be answered.
+const BATCH_SPREAD_MAX: Duration = Duration::from_millis(500);
 
 /// Pause before a batch that was refused is sent again: a new leader is refused for a round trip, one that has lost its quorum for
 /// longer.
@@ -130,15 +134,7 @@ impl Batcher {
 
     fn take_batch(&mut self) -> Vec<Proposal> {
         self.note_delay();
-        let mut bytes = 0;
-        let fits = self.waiting.iter().take(BATCH_PROPOSALS_MAX);
-        let count = fits
-            .take_while(|proposal| {
-                let first = bytes == 0;
-                bytes += proposal.command.len();
-                first || bytes <= BATCH_BYTES_MAX
-            })
-            .count();
+        let count = fitting(&self.waiting);
         self.waiting.drain(..count).collect()
     }
 
@@ -196,6 +192,22 @@ impl Batcher {
             }
         }
     }
+}
+
+/// How many of those that wait, by age, make the next batch.
+fn fitting(waiting: &VecDeque<Proposal>) -> usize {
+    let Some(oldest) = waiting.front() else {
+        return 0;
+    };
+    let mut bytes = 0;
+    let fits = waiting.iter().take(BATCH_PROPOSALS_MAX);
+    fits.take_while(|proposal| {
+        let first = bytes == 0;
+        bytes += proposal.command.len();
+        let is_close = proposal.deadline <= oldest.deadline + BATCH_SPREAD_MAX;
+        first || bytes <= BATCH_BYTES_MAX && is_close
+    })
+    .count()
 }
 
 fn answer_all(proposals: Vec<Proposal>, outcomes: Vec<Outcome>) {
@@ -333,5 +345,53 @@ async fn wait(shared: Arc<Shared>, mut stray: Stray) {
     for proposal in stray.proposals {
         let error = error(&shared, &proposal);
         proposal.answer(Err(error));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+    use crate::propose::Room;
+
+    fn proposal(bytes: usize, admitted: Duration) -> Proposal {
+        Proposal {
+            command: vec![0; bytes].into(),
+            reply: oneshot::channel().0,
+            admitted,
+            deadline: admitted + Duration::from_secs(7),
+            leaderless: false,
+            _room: Room {
+                bytes,
+                admitted: Arc::new(AtomicUsize::new(bytes)),
+            },
+        }
+    }
+
+    #[test]
+    fn batch_is_bounded_in_count_bytes_and_age() {
+        let queue = |proposals: &[(usize, u64)]| {
+            let proposals = proposals.iter();
+            let of =
+                |(bytes, millis): &(usize, u64)| proposal(*bytes, Duration::from_millis(*millis));
+            fitting(&proposals.map(of).collect())
+        };
+        assert_eq!(queue(&[]), 0);
+        assert_eq!(
+            queue(&vec![(8, 0); BATCH_PROPOSALS_MAX + 1]),
+            BATCH_PROPOSALS_MAX
+        );
+        assert_eq!(
+            queue(&[(BATCH_BYTES_MAX + 1, 0), (8, 0)]),
+            1,
+            "a large one goes alone"
+        );
+        assert_eq!(queue(&[(BATCH_BYTES_MAX, 0), (8, 0)]), 1);
+        assert_eq!(
+            queue(&[(8, 0), (8, 500), (8, 501), (8, 502)]),
+            2,
+            "old and young part"
+        );
     }
 }

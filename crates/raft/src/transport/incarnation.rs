@@ -7,7 +7,7 @@ use catena_store::codec;
 use parking_lot::Mutex;
 
 use crate::{
-    StartError,
+    Remedy, StartError,
     identity::{read_small, replace},
 };
 
@@ -38,9 +38,11 @@ impl Incarnations {
                 StartError::DataDir {
                     path: file.clone(),
                     what: format!(
-                        "the record of the other members' data directories is damaged ({error}); remove the file if none of \
-                         them has lost its data: it is made again"
+                        "the record of the other members' data directories is damaged ({error}); if none of them has lost its \
+                         data, remove the file, it is made again: `rm '{}'`",
+                        file.display()
                     ),
+                    remedy: Remedy::AsSaid,
                 }
             })?,
         };

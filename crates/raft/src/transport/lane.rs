@@ -21,10 +21,10 @@ use std::{
 
 use bytes::Bytes;
 use catena_api::peer::{Frame, HelloRequest, door_client::DoorClient, peer_client::PeerClient};
-use catena_runtime::{Duplex, NetError, STREAM_FRAMES_MAX};
+use catena_runtime::{Duplex, NetError, STREAM_FRAMES_MAX, watch};
 use futures_util::{Stream, StreamExt};
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tonic::{
     Request, Streaming,
     metadata::{Ascii, MetadataValue},

@@ -48,6 +48,24 @@ async fn returning_member_deposes_nobody() {
 }
 
 #[tokio::test]
+async fn member_that_does_not_hear_the_leader_raises_no_term() {
+    let cluster = Cluster::new(3, |_| {}).await;
+    let leader = cluster.leader().await;
+    let deaf = cluster.follower().await;
+    cluster.hub.deafen(deaf, leader);
+    // Several elections' time, in which it asks the others for their votes again and again.
+    tokio::time::sleep(Duration::from_millis(4000)).await;
+    let term = |id: u64| cluster.node(id).status().term;
+    let others = || {
+        let ids = cluster.ids.iter().filter(|id| **id != deaf);
+        ids.map(|id| term(*id)).max().unwrap_or_default()
+    };
+    // Should the others have elected someone meanwhile, it follows them. Alone it goes nowhere.
+    wait_until("no term but that of the others", || term(deaf) <= others()).await;
+    cluster.shutdown().await;
+}
+
+#[tokio::test]
 async fn isolated_members_neither_write_nor_read() {
     let cluster = Cluster::new(3, |_| {}).await;
     let leader = cluster.leader().await;

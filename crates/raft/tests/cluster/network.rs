@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use catena_runtime::{BoxFuture, Duplex, NetError, Network, STREAM_FRAMES_MAX, Service};
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 #[derive(Default)]
 struct State {
@@ -18,6 +18,12 @@ struct State {
     frozen: HashSet<u64>,
     /// Attempts to open a stream, by the member called.
     streams: HashMap<u64, usize>,
+    /// Calls, by link.
+    calls: HashMap<(u64, u64), usize>,
+    /// Links whose next answer is lost.
+    losing: HashSet<(u64, u64)>,
+    /// What answers to calls on these links wait for.
+    held: HashMap<(u64, u64), Arc<Semaphore>>,
 }
 
 /// All members' services.
@@ -57,6 +63,11 @@ impl Hub {
         }
     }
 
+    /// Cuts one direction of a link, for what is sent from now on.
+    pub(crate) fn deafen(&self, to: u64, from: u64) {
+        self.state.lock().cut.insert((from, to));
+    }
+
     /// Stops a member's traffic as a stopped process does: who calls it waits in vain.
     pub(crate) fn freeze(&self, id: u64, frozen: bool) {
         let mut state = self.state.lock();
@@ -64,6 +75,35 @@ impl Hub {
             true => state.frozen.insert(id),
             false => state.frozen.remove(&id),
         };
+    }
+
+    /// Loses the answer to the next call on a link; the call is done.
+    pub(crate) fn lose_answer(&self, from: u64, to: u64) {
+        self.state.lock().losing.insert((from, to));
+    }
+
+    /// Whether an answer is still to be lost.
+    pub(crate) fn is_losing(&self) -> bool {
+        !self.state.lock().losing.is_empty()
+    }
+
+    /// Holds the answers to calls on a link, which are done at once, until they are let go.
+    pub(crate) fn hold_answers(&self, from: u64, to: u64) {
+        let nothing_yet = Arc::new(Semaphore::new(0));
+        self.state.lock().held.insert((from, to), nothing_yet);
+    }
+
+    /// Lets the answers on a link go.
+    pub(crate) fn let_go(&self, from: u64, to: u64) {
+        if let Some(held) = self.state.lock().held.remove(&(from, to)) {
+            held.add_permits(Semaphore::MAX_PERMITS);
+        }
+    }
+
+    /// How often a member has called another one.
+    pub(crate) fn calls(&self, from: u64, to: u64) -> usize {
+        let calls = &self.state.lock().calls;
+        calls.get(&(from, to)).copied().unwrap_or_default()
     }
 
     /// How often somebody has tried to open a stream to a member.
@@ -115,7 +155,21 @@ impl Network for Way {
                 tokio::time::sleep(timeout).await;
                 return Err(NetError::Timeout);
             }
+            let held = {
+                let mut state = self.hub.state.lock();
+                let link = (self.from, to);
+                *state.calls.entry(link).or_default() += 1;
+                if state.losing.remove(&link) {
+                    let from = self.from;
+                    tokio::spawn(async move { service.call(from, method, body).await });
+                    return Err(NetError::Lost("the answer is lost".to_owned()));
+                }
+                state.held.get(&link).cloned()
+            };
             let answer = tokio::time::timeout(timeout, service.call(self.from, method, body)).await;
+            if let Some(held) = held {
+                held.acquire().await.expect("nobody closes it").forget();
+            }
             // An answer does not come through a cut either.
             match answer {
                 Ok(answer) if !self.hub.is_cut(to, self.from) => answer,

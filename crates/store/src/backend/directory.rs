@@ -31,21 +31,19 @@ const FORMAT: u32 = 1;
 const SMALL_BYTES_MAX: u64 = 1 << 10;
 
 /// Files of engines, and what it means to find them without a marker.
-const FOREIGN: [(&str, &str); 3] = [
-    (
-        "db",
-        "this is the directory of an etcd, which this program cannot open: take a snapshot with `etcdctl snapshot save` and \
-         restore it with `catena restore`",
-    ),
+const UNMARKED: [(&str, &str); 2] = [
     (
         "db.redb",
-        "the file ENGINE that belongs beside it is missing: put it back with the line `redb 1`, or restore a backup",
+        "missing, although redb's file is there: put the line `redb 1` back",
     ),
     (
         "sled",
-        "the file ENGINE that belongs beside it is missing: put it back with the line `sled 1`, or restore a backup",
+        "missing, although sled's files are there: put the line `sled 1` back",
     ),
 ];
+
+/// etcd's own file.
+const FOREIGN: &str = "db";
 
 /// Makes `dir` the directory of `engine`, or checks that it is.
 pub(super) fn claim(engine: Engine, disk: &dyn Disk, dir: &Path) -> Result<(), Fatal> {
@@ -53,12 +51,18 @@ pub(super) fn claim(engine: Engine, disk: &dyn Disk, dir: &Path) -> Result<(), F
     if disk.exists(&path) {
         return check(engine, &path, &read_small(disk, &path)?);
     }
-    for (name, what) in FOREIGN {
-        let path = dir.join(name);
-        if disk.exists(&path) {
+    for (name, what) in UNMARKED {
+        if disk.exists(&dir.join(name)) {
             let what = what.to_owned();
             return Err(Fatal::Damaged { path, what });
         }
+    }
+    if disk.exists(&dir.join(FOREIGN)) {
+        return Err(Fatal::Engine(format!(
+            "{} is the directory of an etcd, which this program cannot open: take a snapshot with `etcdctl snapshot save` and \
+             restore it with `catena restore`",
+            dir.display()
+        )));
     }
     if engine == Engine::Memory {
         return Ok(());
@@ -77,13 +81,12 @@ fn check(engine: Engine, path: &Path, marker: &str) -> Result<(), Fatal> {
         return Err(Fatal::Damaged {
             path: path.to_owned(),
             what: format!(
-                "it should name a storage engine and a format, such as `redb {FORMAT}`, but says {marker:?}: put the line back, or \
-                 restore a backup"
+                "it should name a storage engine and a format, such as `redb {FORMAT}`, but says {marker:?}: put the line back"
             ),
         });
     };
-    let dir = path.parent().unwrap_or(path).display();
     if made_with != engine {
+        let dir = path.parent().unwrap_or(path).display();
         return Err(Fatal::Engine(format!(
             "{dir} was made with the engine {0} and cannot be opened with {1}: start with --storage-engine {0}, or take a snapshot \
              with {0} and restore it into an empty directory with {1}",
@@ -92,10 +95,11 @@ fn check(engine: Engine, path: &Path, marker: &str) -> Result<(), Fatal> {
         )));
     }
     if format != FORMAT {
-        return Err(Fatal::Engine(format!(
-            "{dir} has format {format}, this version reads format {FORMAT}: use the version that made it, or take a snapshot with \
-             that one and restore it with this one"
-        )));
+        return Err(Fatal::Format {
+            path: path.to_owned(),
+            found: format,
+            known: FORMAT,
+        });
     }
     Ok(())
 }

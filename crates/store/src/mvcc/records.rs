@@ -130,7 +130,7 @@ impl Records {
         let found = self.base.view.get(Bucket::Key, &revision.key(false))?;
         found.map(KeyValue::from_encoded).ok_or_else(|| {
             let Revision { main, sub } = revision;
-            Fatal::Engine(format!("record of revision {main}.{sub} is missing"))
+            Fatal::Lost { main, sub }
         })
     }
 

@@ -9,6 +9,7 @@ use std::{
 use catena_runtime::{BoxFuture, File, OpenMode};
 
 use super::{kill, *};
+use crate::backend::directory;
 
 /// The real disk until `left` changes are made; from then on it refuses every one, as a full disk does.
 #[derive(Clone)]
@@ -196,4 +197,15 @@ fn failed_write_is_final() {
     assert!(error.contains("start the member again"), "{error}");
     drop(backend);
     assert!(kill::newest_batch(bench.open().as_ref()).unwrap() <= 1);
+}
+
+/// Else a crash would bring the old file back, while the log behind the new one is cut already.
+#[test]
+fn new_name_counts_once_it_is_durable() {
+    let dir = tempfile::tempdir().unwrap();
+    let (new, place) = (dir.path().join("new"), dir.path().join("place"));
+    std::fs::write(&new, "new").unwrap();
+    let replaced = directory::replace(&Failing::after(1), &new, &place);
+    assert!(place.exists(), "the disk failed before the file was there");
+    assert!(replaced.is_err(), "a name counts that no disk has");
 }

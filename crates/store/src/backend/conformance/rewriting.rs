@@ -254,7 +254,7 @@ pub(super) fn damaged_files_are_refused_or_read_right(engine: Engine) {
             Ok(Ok(found)) => assert!(found == model, "offset {place}: read wrong"),
             Ok(Err(error)) => {
                 let text = error.to_string();
-                assert!(text.contains("restore a backup"), "offset {place}: {text}");
+                assert!(text.contains("is damaged"), "offset {place}: {text}");
             }
             // sled itself panics on some damage: a refusal too, if not one that says what to do.
             Err(_) => assert_eq!(engine, Engine::Sled, "offset {place}: panicked"),

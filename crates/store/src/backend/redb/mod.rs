@@ -297,9 +297,7 @@ fn fatal(path: &Path, error: impl Into<::redb::Error>) -> Fatal {
     use ::redb::Error;
     let damaged = |what: String| Fatal::Damaged {
         path: path.to_owned(),
-        what: format!(
-            "damaged ({what}): remove this member's data and add it to the cluster anew, or restore a backup"
-        ),
+        what,
     };
     match error.into() {
         Error::Corrupted(what) => damaged(what),
@@ -329,8 +327,7 @@ fn fatal(path: &Path, error: impl Into<::redb::Error>) -> Fatal {
 }
 
 fn locked(path: &Path) -> Fatal {
-    Fatal::Engine(format!(
-        "{} is in use by another process: stop that one first, or use another data directory",
-        path.display()
-    ))
+    Fatal::Locked {
+        path: path.to_owned(),
+    }
 }

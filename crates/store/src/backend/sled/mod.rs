@@ -272,10 +272,9 @@ fn is_locked(error: &sled::Error) -> bool {
 /// An error at opening, by what the operator can do about it.
 fn opening(dir: &Path, error: sled::Error) -> Fatal {
     match error {
-        error if is_locked(&error) => Fatal::Engine(format!(
-            "{} is in use by another process: stop that one first, or use another data directory",
-            dir.display()
-        )),
+        error if is_locked(&error) => Fatal::Locked {
+            path: dir.to_owned(),
+        },
         sled::Error::Io(error) => directory::io_error(dir, error),
         error => damaged(dir, &error.to_string()),
     }
@@ -284,9 +283,7 @@ fn opening(dir: &Path, error: sled::Error) -> Fatal {
 fn damaged(dir: &Path, what: &str) -> Fatal {
     Fatal::Damaged {
         path: dir.to_owned(),
-        what: format!(
-            "damaged ({what}): remove this member's data and add it to the cluster anew, or restore a backup"
-        ),
+        what: what.to_owned(),
     }
 }
 

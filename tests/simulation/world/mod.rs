@@ -3,21 +3,32 @@
 //! A [`Machine`] is what a member runs on: it outlives the member's process, because it holds the disk. [`Machine::boot`] gives the
 //! [`Runtime`] of one process; [`Machine::crash`] ends it: its tasks stop, its files give errors, and the disk keeps what a crash
 //! of that kind keeps.
+//!
+//! A run is exact: the same seed gives the same [`trace`], byte for byte, which every tenth seed proves by running twice. All that
+//! decides comes from the seed's [`Chance`], and all that waits wakes in order: the executor is first come, first served, and so are
+//! the queues of tokio and [`catena_runtime::watch`].
 
-use std::{
-    cell::Cell,
-    collections::BTreeMap,
-    sync::{Arc, LazyLock, Once},
-    time::Duration,
-};
+mod chance;
+mod coverage;
+mod options;
+mod seeds;
+mod trace;
 
-use catena_runtime::{BoxFuture, Clock, Random, Runtime, Task, Tasks};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use catena_runtime::{BoxFuture, Clock, Runtime, Task, Tasks};
 use futures_util::future::AbortHandle;
 use openraft_rt::{AsyncRuntime, Instant};
 use openraft_rt_sim::{SimInstant, SimRuntime};
 use parking_lot::Mutex;
-use rand::{Rng, SeedableRng, rngs::StdRng};
 
+pub(crate) use self::{
+    chance::Chance,
+    coverage::{Event, covered},
+    options::{arguments_are_told_apart, read_arguments},
+    seeds::{campaign, with_seeds},
+    trace::{digest, tell},
+};
 use crate::disk::{Crash, Drive};
 
 /// Longest wait before a task or a piece of blocking work starts: the executor is first come, first served, so the interleavings
@@ -27,123 +38,9 @@ const JITTER_MICROS_MAX: u64 = 50;
 /// The date at which every run starts.
 const EPOCH_UNIX_SECS: u64 = 1_700_000_000;
 
-/// Seeds that one command may choose: `SIMULATION_SEED=7`, or `SIMULATION_SEEDS=1000` from 0 on.
-static ONLY: LazyLock<Option<u64>> = LazyLock::new(|| variable("SIMULATION_SEED"));
-static COUNT: LazyLock<Option<u64>> = LazyLock::new(|| variable("SIMULATION_SEEDS"));
-
-fn variable(name: &str) -> Option<u64> {
-    let value = std::env::var(name).ok()?;
-    Some(
-        value
-            .parse()
-            .unwrap_or_else(|_| panic!("{name}={value} is no number")),
-    )
-}
-
-/// Runs `scenario` with each of `count` seeds, each in a world of its own.
-pub(crate) fn with_seeds<F: Future<Output = ()>>(
-    test: &str,
-    count: u64,
-    scenario: impl Fn(Chance) -> F,
-) {
-    let seeds = match *ONLY {
-        Some(seed) => seed..seed + 1,
-        None => 0..COUNT.unwrap_or(count),
-    };
-    notice_panics();
-    for seed in seeds {
-        let replay = Replay { test, seed };
-        SimRuntime::with_seed(seed).block_on(scenario(Chance::new(seed)));
-        assert!(!PANICKED.take(), "a task panicked");
-        drop(replay);
-    }
-}
-
-thread_local! {
-    /// A panic of a task reaches only who joins it, and nobody joins those of openraft.
-    static PANICKED: Cell<bool> = const { Cell::new(false) };
-}
-
-fn notice_panics() {
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        let before = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |panic| {
-            PANICKED.set(true);
-            before(panic);
-        }));
-    });
-}
-
-/// Says how to run a seed again, if it is dropped by a panic.
-struct Replay<'a> {
-    test: &'a str,
-    seed: u64,
-}
-
-impl Drop for Replay<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!(
-                "seed {seed} failed; again: SIMULATION_SEED={seed} cargo test -p catena-tests --test simulation {test}",
-                seed = self.seed,
-                test = self.test
-            );
-        }
-    }
-}
-
-/// A stream of chances; clones draw from the same stream.
-#[derive(Clone)]
-pub(crate) struct Chance(Arc<Mutex<StdRng>>);
-
-impl Chance {
-    fn new(seed: u64) -> Self {
-        Self(Arc::new(Mutex::new(StdRng::seed_from_u64(seed))))
-    }
-
-    /// A stream of its own, so that what one part draws does not shift what another gets.
-    pub(crate) fn fork(&self) -> Self {
-        Self::new(self.next_u64())
-    }
-
-    /// Less than `end`, which is not 0.
-    pub(crate) fn below(&self, end: u64) -> u64 {
-        self.0.lock().random_range(0..end)
-    }
-
-    /// True once in `times`.
-    pub(crate) fn once_in(&self, times: u64) -> bool {
-        self.below(times) == 0
-    }
-
-    /// Up to `max`.
-    pub(crate) fn micros(&self, max: u64) -> Duration {
-        Duration::from_micros(self.below(max + 1))
-    }
-
-    /// One of several.
-    pub(crate) fn pick<'a, T>(&self, of: &'a [T]) -> &'a T {
-        &of[self.below(of.len() as u64) as usize]
-    }
-}
-
-impl Random for Chance {
-    fn next_u64(&self) -> u64 {
-        self.0.lock().random()
-    }
-}
-
 /// Waits on virtual time.
 pub(crate) async fn sleep(duration: Duration) {
     SimRuntime::sleep(duration).await;
-}
-
-/// Tells what happens, when a single seed runs again.
-pub(crate) fn tell(what: impl FnOnce() -> String) {
-    if ONLY.is_some() {
-        eprintln!("{:>12?} {}", now(), what());
-    }
 }
 
 /// Time since the start of the run.
@@ -211,11 +108,11 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// A computer with an empty disk.
-    pub(crate) fn new(chance: &Chance) -> Self {
+    /// A computer with an empty disk, and the name that it has in traces.
+    pub(crate) fn new(name: &str, chance: &Chance) -> Self {
         let chance = chance.fork();
         Self {
-            drive: Arc::new(Drive::new(chance.fork())),
+            drive: Arc::new(Drive::new(name, chance.fork())),
             chance,
             process: Mutex::new(None),
         }

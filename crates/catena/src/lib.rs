@@ -1,0 +1,88 @@
+//! The one binary of Catena: its sub-commands wire the crates together.
+//!
+//! Started under the name `etcd` it is `catena server`, started under the name `etcdutl` it is the tool for snapshot files, so that
+//! a script, a unit file or an operator that runs those runs Catena unchanged.
+//!
+//! It is a library only so that its settings can be fuzzed (`tests/fuzz`).
+
+mod advice;
+mod bootstrap;
+mod config;
+mod dev;
+#[cfg(fuzzing)]
+pub mod fuzzing;
+mod help;
+mod member;
+mod notify;
+mod shutdown;
+mod snapshot;
+mod up;
+mod version;
+
+use std::{io::Write, path::Path, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+/// A durable key-value store that etcd's clients and tools cannot tell from etcd.
+#[derive(Debug, Parser)]
+#[command(name = "catena", version = version::own())]
+struct Catena {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run one member, with etcd's flags (see `catena server --help`)
+    Server,
+    /// Run a whole cluster on this machine
+    Up(up::Options),
+    /// Run one member on temporary data
+    Dev(dev::Options),
+    /// Make a member's data directory from a snapshot file
+    Restore(snapshot::Options),
+    /// Print the version
+    Version,
+}
+
+/// Does what the arguments say.
+pub fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args_os()
+        .map(|argument| argument.to_string_lossy().into_owned())
+        .collect();
+    let (program, rest) = arguments
+        .split_first()
+        .map_or(("", &[][..]), |(first, rest)| (first, rest));
+    let name = Path::new(program)
+        .file_name()
+        .and_then(|name| name.to_str());
+    match (name, rest.first().map(String::as_str)) {
+        (Some("etcd"), _) => member::main(rest),
+        (Some("etcdutl"), _) => snapshot::etcdutl(&arguments),
+        // etcd's flags are not clap's: see `config`.
+        (_, Some("server")) => member::main(&rest[1..]),
+        _ => own(&arguments),
+    }
+}
+
+fn own(arguments: &[String]) -> ExitCode {
+    let result = match Catena::parse_from(arguments).command {
+        Command::Server => unreachable!("handled before"),
+        Command::Up(options) => up::main(options),
+        Command::Dev(options) => dev::main(options),
+        Command::Restore(options) => snapshot::main(&options),
+        Command::Version => {
+            print(&format!("catena {}", version::own()));
+            Ok(ExitCode::SUCCESS)
+        }
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("catena: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+/// Prints to stdout; a reader that went away is no reason to stop what is running.
+fn print(text: &str) {
+    let _reader_gone = writeln!(std::io::stdout(), "{text}");
+}

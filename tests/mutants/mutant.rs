@@ -1,0 +1,138 @@
+//! One mutant: a patch, and the head that says what is expected of it.
+//!
+//! ```text
+//! Breaks: the answer is given before the sync that should cover it
+//! Guarantee: K1
+//! Convicts: cargo test --workspace --test simulation -- crashes_keep_what_was_durable
+//! Words: no prefix from
+//! ```
+//!
+//! Words that may be said instead stand behind ` | `.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// How every command begins. All crates are selected, so that the libraries that they use have the features which they have in all
+/// the other tests and need not be compiled anew.
+const COMMAND: &str = "cargo test --workspace ";
+
+/// One defect.
+#[derive(Clone, Debug)]
+pub(crate) struct Mutant {
+    /// Two digits.
+    pub(crate) number: String,
+    /// What the file is called behind the number.
+    pub(crate) name: String,
+    /// The patch.
+    pub(crate) path: PathBuf,
+    /// What goes wrong.
+    pub(crate) breaks: String,
+    /// The guarantee that does not hold then, by its number in the chapter on reliability.
+    pub(crate) guarantee: String,
+    /// The command that convicts it.
+    pub(crate) command: Command,
+    /// What that command says; one of them is enough.
+    pub(crate) words: Vec<String>,
+    /// Files that it changes, from the root.
+    pub(crate) files: BTreeSet<PathBuf>,
+}
+
+/// The tests that one command runs.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Command {
+    /// What is built, such as `--test simulation`.
+    pub(crate) binary: String,
+    /// The test.
+    pub(crate) test: String,
+}
+
+impl Command {
+    fn parse(line: &str) -> Result<Self> {
+        let rest = line
+            .strip_prefix(COMMAND)
+            .with_context(|| format!("`{line}` does not begin with `{COMMAND}`"))?;
+        let (binary, test) = rest
+            .split_once(" -- ")
+            .with_context(|| format!("`{line}` names no test"))?;
+        Ok(Self {
+            binary: binary.to_owned(),
+            test: test.to_owned(),
+        })
+    }
+
+    /// Whether it takes minutes to build and run.
+    pub(crate) fn is_slow(&self) -> bool {
+        let slow = ["--test simulation", "--test robustness"];
+        slow.contains(&self.binary.as_str())
+    }
+
+    /// As one types it.
+    pub(crate) fn line(&self) -> String {
+        format!("{COMMAND}{} -- {}", self.binary, self.test)
+    }
+}
+
+impl Mutant {
+    /// All of them, by number.
+    pub(crate) fn all() -> Result<Vec<Self>> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("mutants");
+        let mut mutants = Vec::new();
+        for entry in fs::read_dir(&folder)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|found| found == "patch") {
+                let mutant = Self::read(&path);
+                mutants.push(mutant.with_context(|| path.display().to_string())?);
+            }
+        }
+        mutants.sort_by(|one, other| one.number.cmp(&other.number));
+        for pair in mutants.windows(2) {
+            let number = &pair[0].number;
+            ensure!(*number != pair[1].number, "two mutants are number {number}");
+        }
+        Ok(mutants)
+    }
+
+    fn read(path: &Path) -> Result<Self> {
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        let (number, name) = stem.split_once('-').context("the file has no number")?;
+        let text = fs::read_to_string(path)?;
+        let (head, patch) = text
+            .split_once("\n--- ")
+            .context("the file holds no patch")?;
+        let field = |name: &str| {
+            let mut lines = head.lines();
+            let line = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+            line.map(str::to_owned)
+                .with_context(|| format!("the head has no `{name}:`"))
+        };
+        let files: BTreeSet<PathBuf> = patch
+            .lines()
+            .filter_map(|line| line.strip_prefix("+++ b/"))
+            .map(PathBuf::from)
+            .collect();
+        if let Some(file) = files.iter().find(|file| !file.starts_with("crates")) {
+            bail!("{} is not production code", file.display());
+        }
+        ensure!(!files.is_empty(), "the patch changes nothing");
+        Ok(Self {
+            number: number.to_owned(),
+            name: name.to_owned(),
+            path: path.to_owned(),
+            breaks: field("Breaks")?,
+            guarantee: field("Guarantee")?,
+            command: Command::parse(&field("Convicts")?)?,
+            words: field("Words")?.split(" | ").map(str::to_owned).collect(),
+            files,
+        })
+    }
+
+    /// Number and name.
+    pub(crate) fn title(&self) -> String {
+        format!("{} {}", self.number, self.name)
+    }
+}

@@ -1,0 +1,60 @@
+//! Processes that stand still: the kernel goes on taking connections and bytes for them.
+
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+
+use super::{Fault, fault};
+use crate::ground::Ground;
+
+pub(super) const FAULTS: &[Fault] = &[
+    fault!("pause-leader", Plain, pause_leader),
+    fault!("pause-follower", Plain, pause_follower).of_three(),
+    fault!("pause-short", Plain, pause_short),
+];
+
+/// Short pauses in a row.
+const SHORT: usize = 6;
+
+/// Longer than an election, so that another leads when it wakes and believes that it still does.
+async fn pause_leader(g: &mut Ground) -> Result<()> {
+    let place = g.leader().await?;
+    let millis = g.draw(2_000..10_000);
+    pause(g, "pause-leader", place, millis).await
+}
+
+async fn pause_follower(g: &mut Ground) -> Result<()> {
+    let place = g.follower().await?;
+    let millis = g.draw(1_000..10_000);
+    pause(g, "pause-follower", place, millis).await
+}
+
+/// About as long as an election timeout, of one member after another.
+async fn pause_short(g: &mut Ground) -> Result<()> {
+    for _ in 0..SHORT {
+        let place = g.draw(0..g.size() as u64) as usize;
+        let millis = g.draw(100..1_200);
+        pause(g, "pause-short", place, millis).await?;
+        g.rest(300).await;
+    }
+    Ok(())
+}
+
+async fn pause(g: &mut Ground, name: &'static str, place: usize, millis: u64) -> Result<()> {
+    let going = g.begin(name, &[place], &[("ms", json!(millis))]);
+    let pid = g.pid(place)?;
+    g.cluster.members[place].pause()?;
+    g.rest(millis).await;
+    let state = state(pid)?;
+    g.cluster.members[place].resume()?;
+    ensure!(state == "T", "{name}: the process is in state {state}");
+    g.end(going, "process state", state)
+}
+
+/// The letter of a process's state.
+fn state(pid: u32) -> Result<String> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let (_, rest) = stat.rsplit_once(") ").context("a state")?;
+    Ok(rest.chars().take(1).collect())
+}

@@ -1,0 +1,204 @@
+//! What lies on the disks, and would be found after all power was lost at this moment.
+
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+
+use catena_raft::{
+    Ballot,
+    logbook::{Logbook, LoggedEntry},
+};
+use catena_runtime::{BoxFuture, Clock, Runtime, Task, Tasks};
+use catena_store::Position;
+use futures_util::future;
+
+use super::{
+    entries::{Entries, checksum},
+    is_quorum,
+};
+use crate::{
+    cluster::{Cluster, DATA_DIR},
+    world::Chance,
+};
+
+/// What was ever seen on a disk.
+#[derive(Default)]
+pub(super) struct Disks {
+    /// Of each entry: the checksum of its commands, and the term of the entry before it.
+    entries: BTreeMap<Position, (u32, Option<u64>)>,
+    /// Of each member, what was durable last.
+    durable: BTreeMap<u64, Durable>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Durable {
+    ballot: Option<Ballot>,
+    purged: Option<Position>,
+    /// The term that the member led then, and its last entry of that term.
+    led: Option<(u64, Position)>,
+}
+
+/// The log as it is on the platter; `None` of a computer that was never started, or whose log is not whole yet.
+fn platter(cluster: &Cluster, id: u64) -> Option<Logbook> {
+    let dir = Path::new(DATA_DIR);
+    let image = Arc::new(cluster.drive(id).image(&dir.join("member/wal")));
+    let runtime = Runtime {
+        clock: Arc::new(NoTime),
+        disk: image.mount(),
+        random: Arc::new(Chance::still()),
+        tasks: Arc::new(NoTasks),
+    };
+    Logbook::read(&runtime, dir).ok()
+}
+
+/// Reading a log takes no time …
+struct NoTime;
+
+impl Clock for NoTime {
+    fn now(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn unix_secs(&self) -> u64 {
+        0
+    }
+
+    fn sleep(&self, _duration: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(future::pending())
+    }
+}
+
+/// … and nothing is written, so what would write does not run.
+struct NoTasks;
+
+impl Tasks for NoTasks {
+    fn spawn(&self, _name: &'static str, future: BoxFuture<'static, ()>) -> Task {
+        Task::wrap(future).0
+    }
+
+    fn spawn_thread(&self, _name: &'static str, future: BoxFuture<'static, ()>) {
+        drop(future);
+    }
+
+    fn blocking(
+        &self,
+        _name: &'static str,
+        work: Box<dyn FnOnce() + Send>,
+    ) -> BoxFuture<'static, ()> {
+        work();
+        Box::pin(future::ready(()))
+    }
+}
+
+impl Disks {
+    /// Every disk against every other, and against itself before.
+    pub(super) fn look(&mut self, cluster: &Cluster, entries: &Entries) {
+        let books: BTreeMap<_, _> = cluster
+            .ids()
+            .into_iter()
+            .filter_map(|id| Some((id, platter(cluster, id)?)))
+            .collect();
+        for (id, book) in &books {
+            self.match_entries(*id, book, entries);
+            self.keep(cluster, *id, book);
+        }
+        for process in cluster.running() {
+            if let Some(applied) = process.node.reader().applied() {
+                check_durable(&books, entries, process.id, applied);
+            }
+        }
+    }
+
+    fn match_entries(&mut self, id: u64, book: &Logbook, committed: &Entries) {
+        let mut before = book.purged;
+        for LoggedEntry {
+            position, commands, ..
+        } in &book.entries
+        {
+            let seen = (checksum(commands), before.map(|before| before.term));
+            let known = *self.entries.entry(*position).or_insert(seen);
+            assert!(
+                known == seen,
+                "invariant 3: {position:?} on member {id:x} is {seen:?} and elsewhere {known:?}"
+            );
+            assert!(
+                !committed.contradicts(*position, commands),
+                "invariant 7: {position:?} on member {id:x} is not what was applied"
+            );
+            before = Some(*position);
+        }
+    }
+
+    fn keep(&mut self, cluster: &Cluster, id: u64, book: &Logbook) {
+        let before = self.durable.get(&id).copied().unwrap_or_default();
+        let term = |ballot: Option<Ballot>| ballot.map(|ballot| ballot.term);
+        assert!(
+            term(book.ballot) >= term(before.ballot),
+            "invariant 8: the vote of member {id:x} goes back from {:?} to {:?}",
+            before.ballot,
+            book.ballot
+        );
+        assert!(
+            book.purged >= before.purged,
+            "invariant 8: the purged index of member {id:x} goes back"
+        );
+        let leads = cluster.process(id).and_then(|process| process.led_term());
+        if let Some((term, last)) = before.led
+            && leads == Some(term)
+        {
+            assert!(
+                book.holds(last),
+                "invariant 4: member {id:x} leads {term} and has lost {last:?}"
+            );
+        }
+        let led = leads.and_then(|term| Some((term, book.last()?)));
+        let now = Durable {
+            ballot: book.ballot,
+            purged: book.purged,
+            led,
+        };
+        self.durable.insert(id, now);
+    }
+
+    /// What one member has applied, and so may have answered.
+    pub(super) fn answered(&self, cluster: &Cluster, entries: &Entries, id: u64) {
+        let Some(applied) = cluster
+            .process(id)
+            .and_then(|process| process.node.reader().applied())
+        else {
+            return;
+        };
+        let voters = entries.voters_at(applied.index).into_iter();
+        let books = voters.filter_map(|voter| Some((voter, platter(cluster, voter)?)));
+        check_durable(&books.collect(), entries, id, applied);
+    }
+
+    /// A member was elected: its log was durable before its vote.
+    pub(super) fn elected(&self, cluster: &Cluster, entries: &Entries, term: u64, leader: u64) {
+        let Some(committed) = entries.last_before(term) else {
+            return;
+        };
+        let Some(book) = platter(cluster, leader) else {
+            return;
+        };
+        let overtaken = book.ballot.is_none_or(|ballot| ballot.term != term);
+        assert!(
+            overtaken || book.holds(committed),
+            "invariant 5: member {leader:x} leads {term} without {committed:?}"
+        );
+    }
+}
+
+/// Whether a quorum would have an entry again after all power was lost.
+fn check_durable(
+    books: &BTreeMap<u64, Logbook>,
+    entries: &Entries,
+    applied_by: u64,
+    applied: Position,
+) {
+    let holds = books.iter().filter(|(_, book)| book.holds(applied));
+    let durable = holds.map(|(id, _)| *id).collect();
+    let voters = entries.voters_at(applied.index);
+    assert!(
+        is_quorum(&durable, &voters),
+        "invariant 6: {applied:?}, applied by member {applied_by:x}, is durable on {durable:?} of {voters:?}"
+    );
+}

@@ -1,0 +1,187 @@
+//! What must hold inside, whatever clients see.
+//!
+//! Observers in every member tell of each vote and each applied entry when it happens; [`Invariants::look`] compares members, and their
+//! disks, at any moment between two steps. Nothing here reads a clock or waits, so it changes nothing of what it looks at. Numbers are
+//! those of the list that reliability work on such stores goes by:
+//!
+//! | | holds | checked |
+//! |---|---|---|
+//! | 1 | at most one leader in a term | at each vote |
+//! | 2 | one vote in a term, across crashes | at each vote |
+//! | 3, 4 | same index and term: same entry, same entries before; a leader overwrites nothing of its own | disks, at each look |
+//! | 5 | a leader has every entry that was committed before its term | its disk, when it is elected |
+//! | 6, 12 | what is applied anywhere, so all that was answered, is durable on a quorum of the configuration that it was committed in | disks, at each look and after answers |
+//! | 7, 14 | one entry, one revision for each index, on all members | at each applied entry |
+//! | 8, 9 | term, applied and purged index never go back, on disk not even across crashes; what is purged is applied | at each look |
+//! | 10 | equal applied index: equal hash, leases, members | at each look |
+//! | 17 | only one member lets the time of leases run in a term | at each look |
+//! | 18 | the compacted revision never goes back | at each look |
+//! | 19, 20 | neighbouring configurations differ by one voter, so that their quorums meet; only voters count | at each applied entry |
+//!
+//! 11 is what a member checks itself when it starts, and every crash makes it do so; 13, 15 and 16 are judged from what clients saw. 21
+//! and 22 are not looked at here: queues are bounded by their types, and tasks of a closed connection are the network's.
+
+mod disks;
+mod entries;
+mod states;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use catena_raft::{AppliedEntry, Ballot, Observer};
+use catena_store::Position;
+use parking_lot::Mutex;
+
+use self::{disks::Disks, entries::Entries, states::States};
+use crate::cluster::Cluster;
+
+#[derive(Default)]
+struct Inner {
+    ballots: Mutex<Ballots>,
+    entries: Mutex<Entries>,
+    disks: Mutex<Disks>,
+    states: Mutex<States>,
+}
+
+/// All that was seen. Cheap to clone.
+#[derive(Clone, Default)]
+pub(crate) struct Invariants(Arc<Inner>);
+
+impl Invariants {
+    /// Of a cluster that begins with these members.
+    pub(crate) fn new(founders: impl Iterator<Item = u64>) -> Self {
+        let invariants = Self::default();
+        invariants.0.entries.lock().found(founders.collect());
+        invariants
+    }
+
+    /// What a new process of a member tells its votes and entries to.
+    pub(crate) fn observer(&self, id: u64) -> Arc<dyn Observer> {
+        Arc::new(Watcher {
+            id,
+            invariants: self.clone(),
+            applied: Mutex::default(),
+        })
+    }
+
+    /// Whether an entry removed this member.
+    pub(crate) fn is_removed(&self, id: u64) -> bool {
+        !self.0.entries.lock().voters().contains(&id)
+    }
+
+    /// Terms that had a leader.
+    pub(crate) fn led_terms(&self) -> usize {
+        self.0.ballots.lock().elected.len()
+    }
+
+    /// Compares members and disks.
+    pub(crate) fn look(&self, cluster: &Cluster) {
+        self.0.disks.lock().look(cluster, &self.0.entries.lock());
+        self.0.states.lock().look(cluster);
+    }
+
+    /// After an answer: whether what its member has applied would survive the loss of all power.
+    pub(crate) fn answered(&self, cluster: &Cluster, id: u64) {
+        let entries = self.0.entries.lock();
+        self.0.disks.lock().answered(cluster, &entries, id);
+    }
+
+    /// After an election: whether the new leader has all that was committed before.
+    pub(crate) fn look_at_new_leaders(&self, cluster: &Cluster) {
+        let elected = std::mem::take(&mut self.0.ballots.lock().fresh);
+        for (term, leader) in elected {
+            let entries = self.0.entries.lock();
+            self.0.disks.lock().elected(cluster, &entries, term, leader);
+        }
+    }
+}
+
+/// Votes.
+#[derive(Default)]
+struct Ballots {
+    /// By voter and term.
+    cast: BTreeMap<(u64, u64), u64>,
+    /// By term.
+    elected: BTreeMap<u64, u64>,
+    /// The highest term by voter.
+    terms: BTreeMap<u64, u64>,
+    /// Elected since the last look, as they noted it themselves.
+    fresh: Vec<(u64, u64)>,
+}
+
+impl Ballots {
+    fn cast(&mut self, voter: u64, ballot: Ballot) {
+        let Ballot {
+            term,
+            candidate,
+            elected,
+        } = ballot;
+        let highest = self.terms.entry(voter).or_default();
+        assert!(
+            term >= *highest,
+            "invariant 8: member {voter:x} goes back from term {highest} to {term}"
+        );
+        *highest = term;
+        if elected {
+            let leader = *self.elected.entry(term).or_insert(candidate);
+            assert_eq!(
+                leader, candidate,
+                "invariant 1: two leaders in term {term}, says member {voter:x}"
+            );
+            if voter == candidate {
+                self.fresh.push((term, candidate));
+            }
+        } else {
+            // Who follows an elected leader has not voted for it.
+            let first = *self.cast.entry((voter, term)).or_insert(candidate);
+            assert_eq!(
+                first, candidate,
+                "invariant 2: member {voter:x} votes twice in term {term}"
+            );
+        }
+    }
+}
+
+/// Hears one process.
+struct Watcher {
+    id: u64,
+    invariants: Invariants,
+    /// What this process applied last.
+    applied: Mutex<Option<Position>>,
+}
+
+impl Observer for Watcher {
+    fn voted(&self, ballot: Ballot) {
+        self.invariants.0.ballots.lock().cast(self.id, ballot);
+    }
+
+    fn applied(&self, entry: &AppliedEntry<'_>) {
+        let position = entry.position;
+        if let Some(before) = self.applied.lock().replace(position) {
+            assert!(
+                before.index + 1 == position.index && before.term <= position.term,
+                "invariant 7: member {:x} applies {position:?} after {before:?}",
+                self.id
+            );
+        }
+        self.invariants.0.entries.lock().applied(self.id, entry);
+    }
+
+    fn installed(&self, position: Position, revision: i64) {
+        let before = self.applied.lock().replace(position);
+        assert!(
+            before.is_none_or(|before| before.index <= position.index),
+            "invariant 8: member {:x} goes back from {before:?} to a snapshot of {position:?}",
+            self.id
+        );
+        let entries = self.invariants.0.entries.lock();
+        entries.installed(self.id, position, revision);
+    }
+}
+
+/// A majority of some voters.
+fn is_quorum(of: &BTreeSet<u64>, voters: &BTreeSet<u64>) -> bool {
+    2 * of.intersection(voters).count() > voters.len()
+}

@@ -1,0 +1,230 @@
+//! Running seeds: each in a world of its own, one thread a seed, as many at a time as there are cores.
+//!
+//! A failing seed is printed with its last events and the command that runs it again.
+
+use std::{
+    cell::Cell,
+    panic::{self, AssertUnwindSafe},
+    process::Command,
+    sync::{
+        Once,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use futures_util::future;
+use openraft_rt::AsyncRuntime;
+use openraft_rt_sim::SimRuntime;
+use parking_lot::Mutex;
+
+use super::{
+    chance::Chance,
+    coverage::{self, Coverage},
+    options::options,
+    sleep,
+    trace::{self, Keep, Trace},
+};
+
+/// One seed in so many runs twice.
+const TWICE_ONCE_IN: u64 = 10;
+
+/// After so many failures no other seed begins: they all say the same.
+const FAILURES_MAX: usize = 3;
+
+/// How often a run is asked whether one of its tasks has panicked.
+const PANIC_LOOK: Duration = Duration::from_millis(20);
+
+/// Runs `scenario` with each of `count` seeds, each in a world of its own.
+pub(crate) fn with_seeds<F: Future<Output = ()>>(
+    test: &str,
+    count: u64,
+    scenario: impl Fn(Chance) -> F + Sync,
+) {
+    Set::new(test, count).run(&scenario);
+}
+
+/// Like [`with_seeds`], but every tenth seed runs twice, and all that is to happen ([`coverage::Event`]) must have happened, unless
+/// fewer seeds were asked for.
+pub(crate) fn campaign<F: Future<Output = ()>>(
+    test: &str,
+    count: u64,
+    scenario: impl Fn(Chance) -> F + Sync,
+) {
+    let mut set = Set::new(test, count);
+    set.twice_once_in = Some(TWICE_ONCE_IN);
+    let complete = set.end - set.next.load(Ordering::Relaxed) >= count;
+    set.run(&scenario);
+    let coverage = set.coverage.into_inner();
+    println!("{coverage}");
+    let missing = coverage.missing();
+    assert!(
+        !complete || missing.is_empty(),
+        "never happened: {missing:?}"
+    );
+}
+
+/// Seeds of one test.
+struct Set<'a> {
+    test: &'a str,
+    next: AtomicU64,
+    end: u64,
+    twice_once_in: Option<u64>,
+    failed: Mutex<Vec<u64>>,
+    coverage: Mutex<Coverage>,
+}
+
+impl<'a> Set<'a> {
+    fn new(test: &'a str, count: u64) -> Self {
+        let options = options();
+        Self {
+            test,
+            next: AtomicU64::new(options.from),
+            end: options.from + options.seeds.unwrap_or(count),
+            twice_once_in: None,
+            failed: Mutex::default(),
+            coverage: Mutex::default(),
+        }
+    }
+
+    /// Panics if a seed failed.
+    fn run<F: Future<Output = ()>>(&self, scenario: &(impl Fn(Chance) -> F + Sync)) {
+        notice_panics();
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        let seeds = self.end - self.next.load(Ordering::Relaxed);
+        // One after the other where somebody reads along.
+        let threads = match options().trace {
+            true => 1,
+            false => threads.min(seeds as usize),
+        };
+        thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| while self.one(scenario) {});
+            }
+        });
+        let failed = self.failed.lock();
+        assert!(failed.is_empty(), "seeds that failed: {failed:?}");
+    }
+
+    /// Runs the next seed; false if there is none.
+    fn one<F: Future<Output = ()>>(&self, scenario: &impl Fn(Chance) -> F) -> bool {
+        let seed = self.next.fetch_add(1, Ordering::Relaxed);
+        if seed >= self.end || self.failed.lock().len() >= FAILURES_MAX {
+            return false;
+        }
+        let by_rule = self
+            .twice_once_in
+            .is_some_and(|times| seed.is_multiple_of(times));
+        let twice = by_rule || options().twice;
+        let keep = match twice {
+            _ if options().trace => Keep::Print,
+            true => Keep::All,
+            false => Keep::Last,
+        };
+        let first = run(scenario, seed, keep);
+        let mut failure = first.failure();
+        if twice && failure.is_none() {
+            let second = run(scenario, seed, Keep::All);
+            failure = first.trace.difference(&second.trace).or(second.failure());
+        }
+        if let Some(failure) = failure {
+            self.tell(seed, &failure);
+        }
+        self.coverage.lock().add(&first.coverage);
+        true
+    }
+
+    fn tell(&self, seed: u64, failure: &str) {
+        self.failed.lock().push(seed);
+        eprintln!(
+            "{failure}seed {seed} failed at commit {commit}; again:\n  cargo test -p catena-tests --test simulation -- {test} --seed {seed} --trace",
+            commit = commit(),
+            test = self.test
+        );
+    }
+}
+
+/// The commit that is checked out, for who reads a failure later.
+fn commit() -> String {
+    let git = Command::new("git")
+        .args(["rev-parse", "--short=12", "HEAD"])
+        .output();
+    match git {
+        Ok(output) if output.status.success() => {
+            String::from_utf8_lossy(&output.stdout).trim().to_owned()
+        }
+        Ok(_) | Err(_) => "unknown".to_owned(),
+    }
+}
+
+/// What one run left.
+struct Ran {
+    panicked: bool,
+    trace: Trace,
+    coverage: Coverage,
+}
+
+impl Ran {
+    fn failure(&self) -> Option<String> {
+        let last = || self.trace.last().map(|line| format!("  {line}\n"));
+        let end = || {
+            format!(
+                "  {} events, hash {:016x}\n",
+                self.trace.count(),
+                self.trace.hash()
+            )
+        };
+        self.panicked.then(|| last().chain([end()]).collect())
+    }
+}
+
+fn run<F: Future<Output = ()>>(scenario: &impl Fn(Chance) -> F, seed: u64, keep: Keep) -> Ran {
+    coverage::take();
+    trace::begin(keep);
+    RUNNING.set(Some(seed));
+    PANICKED.set(false);
+    let ended = panic::catch_unwind(AssertUnwindSafe(|| {
+        let mut runtime = SimRuntime::with_seed(seed);
+        runtime.block_on(watched(scenario(Chance::new(seed))));
+    }));
+    RUNNING.set(None);
+    Ran {
+        panicked: PANICKED.take() || ended.is_err(),
+        trace: trace::end(),
+        coverage: coverage::take(),
+    }
+}
+
+/// Ends a run soon after one of its tasks has panicked, whoever would have waited for that task.
+async fn watched(scenario: impl Future<Output = ()>) {
+    let scenario = std::pin::pin!(scenario);
+    let panicked = std::pin::pin!(async {
+        while !PANICKED.get() {
+            sleep(PANIC_LOOK).await;
+        }
+    });
+    // Which of the two it was, the panic itself says.
+    let _ended = future::select(scenario, panicked).await;
+}
+
+thread_local! {
+    /// A panic of a task reaches only who joins it, and nobody joins those of openraft.
+    static PANICKED: Cell<bool> = const { Cell::new(false) };
+    /// The seed that runs in this thread.
+    static RUNNING: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+fn notice_panics() {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            if let Some(seed) = RUNNING.get() {
+                PANICKED.set(true);
+                eprintln!("seed {seed}:");
+            }
+            before(panic);
+        }));
+    });
+}
