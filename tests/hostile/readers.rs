@@ -31,8 +31,8 @@ pub(crate) fn cases() -> Vec<Case> {
             .growth_mib(2 * ANSWERS_MIB + 2 * RANGES_AT_A_TIME * STORED_MIB + GROWTH_MIB),
         // For each an event of half a megabyte with as much that was before it, and both encoded once more.
         case!(watchers_that_never_read).growth_mib(GROWTH_MIB + 3 * READERS as u64),
-        // For each a chunk, of three megabytes where values are half of one, and what it is encoded into.
-        case!(streamed_ranges_that_nobody_reads).growth_mib(GROWTH_MIB + 7 * READERS as u64),
+        // For each a chunk, of three megabytes where values are half of one, and what it is encoded into, which grows by doubling.
+        case!(streamed_ranges_that_nobody_reads).growth_mib(GROWTH_MIB + 10 * READERS as u64),
         case!(slow_reader_gets_everything),
     ]
 }
