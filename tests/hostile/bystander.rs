@@ -46,7 +46,7 @@ impl Bystander {
     }
 
     /// Demands some more rounds.
-    pub(crate) async fn goes_on(&mut self, when: &str) -> Result<()> {
+    pub(crate) async fn goes_on(&self, when: &str) -> Result<()> {
         let wanted = self.rounds.load(Ordering::Relaxed) + ROUNDS;
         let what = format!("another client goes on {when}");
         wait_until(&what, ROUND_WITHIN, async || {

@@ -28,7 +28,7 @@ fn is_test(name: &str, sources: &str) -> bool {
     ];
     let in_folder = |folder: &&str| root().join(folder).join(name).exists();
     forms.iter().any(|form| sources.contains(form))
-        || FOLDERS.iter().any(|folder| in_folder(&folder))
+        || FOLDERS.iter().any(|folder| in_folder(folder))
 }
 
 #[test]
