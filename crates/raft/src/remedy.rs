@@ -82,3 +82,44 @@ impl Remedy {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{path::PathBuf, sync::Arc};
+
+    use super::*;
+
+    fn of_kind(kind: io::ErrorKind) -> Remedy {
+        let (path, source) = (PathBuf::from("log"), Arc::new(kind.into()));
+        let action = "write";
+        Remedy::of_wal(&WalError::Io {
+            action,
+            path,
+            source,
+        })
+    }
+
+    #[test]
+    fn damage_wants_a_new_member_and_a_full_disk_only_room() {
+        assert_eq!(of_kind(io::ErrorKind::StorageFull), Remedy::FreeSpace);
+        assert_eq!(of_kind(io::ErrorKind::QuotaExceeded), Remedy::FreeSpace);
+        assert_eq!(of_kind(io::ErrorKind::Other), Remedy::CheckDisk);
+        let damaged = Fatal::Damaged {
+            path: "db".into(),
+            what: "torn".to_owned(),
+        };
+        assert_eq!(Remedy::of_store(&damaged), Remedy::Replace);
+        assert_eq!(
+            Remedy::of_store(&Fatal::Lost { main: 3, sub: 0 }),
+            Remedy::Replace
+        );
+    }
+
+    #[test]
+    fn what_a_newer_version_wrote_is_not_damage() {
+        assert_eq!(Remedy::of_batch(&BadBatch::Format(9)), Remedy::OtherVersion);
+        let newer = BadBatch::Command(Malformed::Format(9));
+        assert_eq!(Remedy::of_batch(&newer), Remedy::OtherVersion);
+        assert_eq!(Remedy::of_batch(&BadBatch::Short), Remedy::Replace);
+    }
+}
