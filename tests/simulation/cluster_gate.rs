@@ -151,8 +151,14 @@ impl Trickster {
         world::tell(|| format!("trick {trick} on member {:x}", leader.id));
         match trick {
             0 => self.pause(&leader).await,
-            1 => self.links(&others, leader.id, |link| link.frozen = true).await,
-            2 => self.links(&[leader.id], others[0], |link| link.frozen = true).await,
+            1 => {
+                self.links(&others, leader.id, |link| link.frozen = true)
+                    .await
+            }
+            2 => {
+                self.links(&[leader.id], others[0], |link| link.frozen = true)
+                    .await
+            }
             3 => self.links(&others, leader.id, |link| link.cut = true).await,
             4 => self.muted(&leader, &others).await,
             5 => self.forgetful(&leader, &others).await,
@@ -184,7 +190,9 @@ impl Trickster {
     /// It hears and is not heard.
     async fn muted(&self, leader: &Process, others: &[u64]) {
         for to in others {
-            self.cluster.net().set(leader.id, *to, |link| link.cut = true);
+            self.cluster
+                .net()
+                .set(leader.id, *to, |link| link.cut = true);
         }
         self.lasts().await;
     }
@@ -211,7 +219,9 @@ impl Trickster {
         for other in others {
             for (from, to) in [(leader.id, *other), (*other, leader.id)] {
                 let micros_max = *self.chance.pick(&[1_000, 100_000, 600_000]);
-                self.cluster.net().set(from, to, |link| link.micros_max = micros_max);
+                self.cluster
+                    .net()
+                    .set(from, to, |link| link.micros_max = micros_max);
             }
         }
         let drive = self.cluster.drive(leader.id);
@@ -270,8 +280,14 @@ async fn run(chance: Chance) {
     known.over.store(true, Ordering::Relaxed);
     world::sleep(PATIENCE).await;
     let (reads, writes) = (&known.reads, &known.writes);
-    assert!(reads.load(Ordering::Relaxed) > 0, "some reads were answered");
-    assert!(writes.load(Ordering::Relaxed) > 0, "some writes were answered");
+    assert!(
+        reads.load(Ordering::Relaxed) > 0,
+        "some reads were answered"
+    );
+    assert!(
+        writes.load(Ordering::Relaxed) > 0,
+        "some writes were answered"
+    );
 }
 
 #[test]

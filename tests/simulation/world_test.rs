@@ -6,7 +6,10 @@ use parking_lot::Mutex;
 
 use crate::{
     Case,
-    world::{self, Chance, Event, arguments_are_told_apart, covered, with_seeds},
+    world::{
+        self, Chance, a_panic_of_a_task_fails_the_run, arguments_are_told_apart,
+        runs_that_part_are_told_apart, with_seeds,
+    },
 };
 
 /// What is proven here.
@@ -37,7 +40,6 @@ fn equal_times_keep_their_order() {
             }
             world::sleep(until + Duration::from_micros(1)).await;
             assert_eq!(*order.lock(), (0..20).collect::<Vec<_>>());
-            covered(Event::OneMember);
         },
     );
 }
