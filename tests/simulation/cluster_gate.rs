@@ -28,12 +28,24 @@ use catena_api::etcd::etcdserverpb as pb;
 use framework::history::{Meta, Recorder};
 
 use crate::{
+    Case,
     clients::within,
     cluster::{Cluster, Process, Settings},
     disk::{Crash, Latency},
     network::Link,
     world::{self, Chance, with_seeds},
 };
+
+/// What is proven here.
+pub(crate) fn cases() -> Vec<Case> {
+    vec![(
+        "no_read_is_stale_whatever_fools_the_leader",
+        no_read_is_stale_whatever_fools_the_leader,
+    )]
+}
+
+/// Seeds that always run.
+const SEEDS: u64 = 50;
 
 /// Tricks that are played in one run.
 const TRICKS: usize = 6;
@@ -290,7 +302,6 @@ async fn run(chance: Chance) {
     );
 }
 
-#[test]
 fn no_read_is_stale_whatever_fools_the_leader() {
-    with_seeds("no_read_is_stale", 50, run);
+    with_seeds("no_read_is_stale", SEEDS, run);
 }

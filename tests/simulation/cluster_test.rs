@@ -25,13 +25,9 @@ use crate::{
         self, Load, finals,
         watches::{self, Seen},
     },
-    cluster::{
-        Cluster, Settings,
-        admin::{Changes, Operator},
-        name, now_ns,
-    },
+    cluster::{Cluster, Settings, admin::Operator, name, now_ns},
     cluster_faults::Faults,
-    world::{self, Chance, campaign},
+    world::{self, Chance, Event, campaign, covered},
 };
 
 /// What is proven here.
@@ -87,10 +83,9 @@ impl Run {
             cluster: cluster.clone(),
             chance: chance.fork(),
             seen: seen.clone(),
-            changes: Changes::default(),
         };
         Self {
-            faults: Faults::new(&cluster, chance),
+            faults: Faults::new(operator.clone(), chance),
             chance: chance.fork(),
             cluster,
             operator,
@@ -141,11 +136,10 @@ impl Run {
 
     fn summary(&self) -> String {
         format!(
-            "{} operations, {} faults, {} terms with a leader; {}",
+            "{} operations, {} faults, {} terms with a leader",
             self.cluster.recorder().operations(),
             self.faults.count(),
-            self.cluster.invariants().led_terms(),
-            self.operator.changes
+            self.cluster.invariants().led_terms()
         )
     }
 
@@ -174,6 +168,9 @@ impl Run {
             let mut leases = running.iter().map(|process| process.node.reader().leases());
             leases.all(|leases| leases.is_empty())
         };
+        if !over() {
+            covered(Event::LeaseExpired);
+        }
         let what = "leases that nobody renews have ended";
         cluster.wait_until(what, leases, over).await;
         cluster.wait_until(what, RECOVERY, applied).await;
@@ -210,6 +207,10 @@ fn meta(settings: &Settings) -> Meta {
         endpoint: name(id),
     };
     let mut told = BTreeMap::new();
+    told.insert(
+        "lease_late_ms".to_owned(),
+        (RECOVERY.as_millis() as u64).into(),
+    );
     told.insert("settings".to_owned(), format!("{settings:?}").into());
     Meta {
         run: "simulation".to_owned(),
@@ -223,6 +224,11 @@ fn meta(settings: &Settings) -> Meta {
 
 async fn run(chance: Chance, settings: Settings) {
     world::tell(|| format!("{settings:?}"));
+    covered(match settings.members {
+        1 => Event::OneMember,
+        3 => Event::ThreeMembers,
+        _ => Event::FiveMembers,
+    });
     let run = Run::start(&chance, settings).await;
     run.spawn_clients(&chance);
     let over = Arc::default();

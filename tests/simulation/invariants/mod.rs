@@ -35,7 +35,10 @@ use catena_store::Position;
 use parking_lot::Mutex;
 
 use self::{disks::Disks, entries::Entries, states::States};
-use crate::cluster::Cluster;
+use crate::{
+    cluster::Cluster,
+    world::{Event, covered},
+};
 
 #[derive(Default)]
 struct Inner {
@@ -92,6 +95,7 @@ impl Invariants {
     pub(crate) fn look_at_new_leaders(&self, cluster: &Cluster) {
         let elected = std::mem::take(&mut self.0.ballots.lock().fresh);
         for (term, leader) in elected {
+            covered(Event::LeaderChange);
             let entries = self.0.entries.lock();
             self.0.disks.lock().elected(cluster, &entries, term, leader);
         }
@@ -176,6 +180,7 @@ impl Observer for Watcher {
             "invariant 8: member {:x} goes back from {before:?} to a snapshot of {position:?}",
             self.id
         );
+        covered(Event::SnapshotInstalled);
         let entries = self.invariants.0.entries.lock();
         entries.installed(self.id, position, revision);
     }
