@@ -15,6 +15,14 @@ use crate::{
 /// What is proven here.
 pub(crate) fn cases() -> Vec<Case> {
     vec![
+        (
+            "world::runs_that_part_are_told_apart",
+            runs_that_part_are_told_apart,
+        ),
+        (
+            "world::a_panic_of_a_task_fails_the_run",
+            a_panic_of_a_task_fails_the_run,
+        ),
         ("world::arguments_are_told_apart", arguments_are_told_apart),
         (
             "world::equal_times_keep_their_order",
