@@ -55,7 +55,7 @@ impl Trace {
             false => String::new(),
         };
         line.clear();
-        let (secs, micros) = (at.as_secs(), at.subsec_nanos() / 1000);
+        let (secs, micros) = (at.as_secs(), at.subsec_micros());
         let nanos = at.subsec_nanos() % 1000;
         write!(line, "{secs:>3}.{micros:06}_{nanos:03} {what}").expect("a string takes all");
         line.hash(&mut self.hasher);
