@@ -102,7 +102,7 @@ impl Case {
 
     async fn judge(&self, stand: &mut Stand) -> Result<()> {
         let pid = stand.member().pid().context("the member runs")?;
-        let mut bystander = Bystander::start(&stand.cluster);
+        let bystander = Bystander::start(&stand.cluster);
         bystander.goes_on("before the attack").await?;
         let before = memory::resident_kib(pid)?;
         memory::forget_peak(pid);
