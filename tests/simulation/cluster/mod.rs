@@ -142,7 +142,7 @@ impl Cluster {
             Some((runtime, computer.founders.clone(), computer.incarnation))
         })?;
         self.note(id, incarnation, ProcEvent::Start);
-        let observer = self.0.invariants.observer(id);
+        let observer = self.0.invariants.observer(id, self.drive(id));
         let started = Process::start(self, (id, incarnation), runtime, founders, observer).await;
         if self.with(id, |computer| computer.incarnation) != incarnation {
             return None;

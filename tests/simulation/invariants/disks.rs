@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     cluster::{Cluster, DATA_DIR, LOG_DIR},
+    disk::Drive,
     world::Chance,
 };
 
@@ -61,7 +62,7 @@ impl Books {
                 books.rotten.insert(id);
                 continue;
             }
-            match platter(cluster, id) {
+            match platter(&cluster.drive(id)) {
                 Ok(book) => drop(books.sound.insert(id, book)),
                 Err(error) => {
                     panic!("invariant 11: after a power cut member {id:x} would not start: {error}")
@@ -73,9 +74,9 @@ impl Books {
 }
 
 /// The log as it is on the platter; empty on a computer that was never started.
-fn platter(cluster: &Cluster, id: u64) -> Result<Logbook, StartError> {
+fn platter(drive: &Drive) -> Result<Logbook, StartError> {
     let dir = Path::new(DATA_DIR);
-    let image = Arc::new(cluster.drive(id).image(&dir.join(LOG_DIR)));
+    let image = Arc::new(drive.image(&dir.join(LOG_DIR)));
     let disk = image.mount();
     if !disk.exists(&dir.join(LOG_DIR)) {
         return Ok(Logbook::default());
@@ -87,6 +88,22 @@ fn platter(cluster: &Cluster, id: u64) -> Result<Logbook, StartError> {
         tasks: Arc::new(NoTasks),
     };
     Logbook::read(&runtime, dir)
+}
+
+/// A vote is about to leave a member: it must be on the platter, or a crash could make the member vote again.
+pub(super) fn check_ballot(drive: &Drive, id: u64, ballot: Ballot) {
+    // A disk that is damaged may not open, and then its member does not either.
+    if let Ok(book) = platter(drive) {
+        let reaches = |durable: Ballot| {
+            durable.term > ballot.term
+                || durable.term == ballot.term && durable.candidate == ballot.candidate
+        };
+        assert!(
+            book.ballot.is_some_and(reaches),
+            "invariant 2: {ballot:?} of member {id:x} is not durable, but {:?}",
+            book.ballot
+        );
+    }
 }
 
 /// Reading a log takes no time …
