@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use catena_api::etcd::etcdserverpb::{self as pb, watch_request::RequestUnion};
 use framework::{WatchStream, message::between, wait_until};
 use prost::Message;
@@ -29,9 +29,10 @@ pub(crate) fn cases() -> Vec<Case> {
         // The answers in their budget, each for a moment also as the message it is encoded from; the ranges being read; caches.
         case!(full_range_readers)
             .growth_mib(2 * ANSWERS_MIB + 2 * RANGES_AT_A_TIME * STORED_MIB + GROWTH_MIB),
-        // A quarter of a megabyte for each, in the connection and before it.
-        case!(watchers_that_never_read).growth_mib(GROWTH_MIB + READERS as u64),
-        case!(streamed_ranges_that_nobody_reads).growth_mib(2 * GROWTH_MIB + 3 * READERS as u64),
+        // For each an event of half a megabyte with as much that was before it, and both encoded once more.
+        case!(watchers_that_never_read).growth_mib(GROWTH_MIB + 3 * READERS as u64),
+        // For each a chunk, of three megabytes where values are half of one, and what it is encoded into, which grows by doubling.
+        case!(streamed_ranges_that_nobody_reads).growth_mib(GROWTH_MIB + 10 * READERS as u64),
         case!(slow_reader_gets_everything),
     ]
 }
@@ -138,7 +139,7 @@ async fn streamed_ranges_that_nobody_reads(stand: &Stand) -> Result<()> {
     Ok(())
 }
 
-/// A watcher that reads a response now and then gets every event, in order.
+/// A watcher that begins to read when much more was written than is held for it gets every event, in order.
 async fn slow_reader_gets_everything(stand: &Stand) -> Result<()> {
     const EVENTS: usize = 400;
     let client = stand.client()?;
@@ -154,13 +155,11 @@ async fn slow_reader_gets_everything(stand: &Stand) -> Result<()> {
             .put("slow", format!("{number:05}").repeat(2000))
             .await?;
     }
-    for number in 0..EVENTS {
-        let event = slow.events(1).await?;
+    let events = slow.events(EVENTS).await?;
+    ensure!(events.len() == EVENTS, "{} events", events.len());
+    for (number, event) in events.iter().enumerate() {
         let expected = format!("PUT slow={number:05}");
-        ensure!(
-            event.first().context("an event")?.starts_with(&expected),
-            "not {expected}"
-        );
+        ensure!(event.starts_with(&expected), "not {expected}");
     }
     Ok(())
 }

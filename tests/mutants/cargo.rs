@@ -52,7 +52,9 @@ pub(crate) fn build(tree: &Tree, command: &mutant::Command, log: &str) -> Result
 
 /// Runs the test of a command, which is built.
 pub(crate) fn test(tree: &Tree, command: &mutant::Command, log: &str) -> Result<Ran> {
-    run(tree, command, &["--", &command.test], TEST_MAX, log)
+    let mut last = vec!["--", &command.test];
+    last.extend(command.options.iter().map(String::as_str));
+    run(tree, command, &last, TEST_MAX, log)
 }
 
 fn run(

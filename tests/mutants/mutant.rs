@@ -18,7 +18,8 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 
 /// How every command begins. All crates are selected, so that the libraries that they use have the features which they have in all
-/// the other tests and need not be compiled anew.
+/// the other tests and need not be compiled anew. The tests of the framework itself take long to build, so commands that want tests
+/// inside a crate exclude it; it turns on no feature that others do not.
 const COMMAND: &str = "cargo test --workspace ";
 
 /// One defect.
@@ -49,6 +50,8 @@ pub(crate) struct Command {
     pub(crate) binary: String,
     /// The test.
     pub(crate) test: String,
+    /// What stands behind it, such as `--seeds 12`.
+    pub(crate) options: Vec<String>,
 }
 
 impl Command {
@@ -59,9 +62,13 @@ impl Command {
         let (binary, test) = rest
             .split_once(" -- ")
             .with_context(|| format!("`{line}` names no test"))?;
+        let mut words = test.split_whitespace().map(str::to_owned);
         Ok(Self {
             binary: binary.to_owned(),
-            test: test.to_owned(),
+            test: words
+                .next()
+                .with_context(|| format!("`{line}` names no test"))?,
+            options: words.collect(),
         })
     }
 
@@ -73,7 +80,8 @@ impl Command {
 
     /// As one types it.
     pub(crate) fn line(&self) -> String {
-        format!("{COMMAND}{} -- {}", self.binary, self.test)
+        let options: String = self.options.iter().map(|word| format!(" {word}")).collect();
+        format!("{COMMAND}{} -- {}{options}", self.binary, self.test)
     }
 }
 

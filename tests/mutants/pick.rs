@@ -1,4 +1,5 @@
-//! Which mutants are tried with all the other tests: others with every commit, so that each has its turn.
+//! Which mutants are tried with all the other tests: others with every commit, so that each has its turn. Those that only whole
+//! clusters convict take minutes each, and are tried by hand.
 
 use std::{path::Path, process::Command};
 
@@ -10,9 +11,6 @@ use crate::{mutant::Mutant, tree};
 /// Mutants that are tried.
 const PICKED: usize = 4;
 
-/// Of these, so many may take minutes.
-const SLOW_MAX: usize = 1;
-
 /// Those that the commit's id picks; outside a checkout, those that the sources pick.
 pub(crate) fn some<'a>(root: &Path, mutants: &'a [Mutant]) -> Result<Vec<&'a Mutant>> {
     let seed = match commit(root) {
@@ -22,11 +20,7 @@ pub(crate) fn some<'a>(root: &Path, mutants: &'a [Mutant]) -> Result<Vec<&'a Mut
     let lot = |mutant: &&Mutant| Sha256::digest([&seed, mutant.number.as_bytes()].concat());
     let mut drawn: Vec<&Mutant> = mutants.iter().collect();
     drawn.sort_by_key(lot);
-    let mut slow = 0;
-    drawn.retain(|mutant| {
-        slow += usize::from(mutant.command.is_slow());
-        !mutant.command.is_slow() || slow <= SLOW_MAX
-    });
+    drawn.retain(|mutant| !mutant.command.is_slow());
     drawn.truncate(PICKED);
     Ok(drawn)
 }

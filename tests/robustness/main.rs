@@ -93,7 +93,8 @@ fn test(plan: &Plan, summary: &Mutex<Summary>) -> Result<()> {
     if let Some(missing) = machine::missing() {
         return leave_out("faults on real processes", &missing).map(|Left::Out| ());
     }
-    let report = valid(plan, Some(target_dir().join("robustness")))?;
+    let keep = (!plan.loses()).then(|| target_dir().join("robustness"));
+    let report = valid(plan, keep)?;
     summary.lock().add(plan, &report);
     match (&report.ending, plan.loses()) {
         (Ending::Passed, false) | (Ending::Convicted(_), true) => Ok(()),

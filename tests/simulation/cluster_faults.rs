@@ -13,10 +13,10 @@ use framework::history::{Fault as Record, Phase, Proof};
 use serde_json::{Value as Json, json};
 
 use crate::{
-    cluster::{Cluster, name, now_ns},
+    cluster::{Cluster, admin::Operator, name, now_ns},
     disk::{Crash, Latency},
     network::Link,
-    world::{self, Chance},
+    world::{self, Chance, Event, covered},
 };
 
 /// Longest pause between the beginnings of two faults, in milliseconds.
@@ -32,15 +32,18 @@ const ROOM_BYTES_MAX: u64 = 64 << 10;
 #[derive(Clone)]
 pub(crate) struct Faults {
     cluster: Cluster,
+    operator: Operator,
     chance: Chance,
     active: Arc<AtomicUsize>,
     begun: Arc<AtomicUsize>,
 }
 
 impl Faults {
-    pub(crate) fn new(cluster: &Cluster, chance: &Chance) -> Self {
+    /// Faults of the operator's cluster.
+    pub(crate) fn new(operator: Operator, chance: &Chance) -> Self {
         Self {
-            cluster: cluster.clone(),
+            cluster: operator.cluster.clone(),
+            operator,
             chance: chance.fork(),
             active: Arc::default(),
             begun: Arc::default(),
@@ -77,18 +80,27 @@ impl Faults {
     }
 
     async fn any(&self) {
-        match self.chance.below(24) {
+        match self.chance.below(27) {
             0..5 => self.crash(vec![self.target()]).await,
             5 => self.crash(self.cluster.ids()).await,
             6..10 => self.freeze().await,
             10..13 => self.isolate().await,
-            13..15 => self.link("one-way cut", |link| link.cut = true).await,
+            13..15 => {
+                covered(Event::OneWayCut);
+                self.link("one-way cut", |link| link.cut = true).await;
+            }
             15..17 => self.lossy().await,
             17..19 => self.link("held link", |link| link.frozen = true).await,
             19..21 => self.slow_disk().await,
             21 => self.split().await,
             22 => self.failing_sync().await,
-            _ => self.full_disk().await,
+            23 => self.full_disk().await,
+            24 => self.stalled_disk().await,
+            25 => {
+                self.link("doubled frames", |link| link.doubled_once_in = 3)
+                    .await;
+            }
+            _ => self.rot().await,
         }
     }
 
@@ -142,6 +154,14 @@ impl Faults {
             Crash::Reordered => "power cut with reordered sectors",
         };
         self.started(fault, &ids);
+        covered(match how {
+            Crash::Kill => Event::Kill,
+            Crash::Power => Event::PowerCut,
+            Crash::Reordered => Event::ReorderedPowerCut,
+        });
+        if how != Crash::Kill && ids == self.cluster.ids() {
+            covered(Event::PowerCutOfAll);
+        }
         let ran = ids.iter().filter(|id| self.cluster.process(**id).is_some());
         let ran = ran.count();
         for id in &ids {
@@ -164,6 +184,9 @@ impl Faults {
         process.freeze();
         self.lasts().await;
         let held = process.thaw();
+        if held > 0 {
+            covered(Event::Pause);
+        }
         self.ended("pause", &[id], "tasks that were held", json!(held));
     }
 
@@ -189,6 +212,7 @@ impl Faults {
         if one.is_empty() || other.is_empty() {
             return;
         }
+        covered(Event::Partition);
         self.started(fault, one);
         self.cluster.net().partition(one, other, true);
         self.lasts().await;
@@ -258,6 +282,37 @@ impl Faults {
         self.ended("slow disk", &[id], "disks changed", json!(1));
     }
 
+    /// No sync ends.
+    async fn stalled_disk(&self) {
+        let id = self.target();
+        self.started("stalled disk", &[id]);
+        let drive = self.cluster.drive(id);
+        drive.set_stalled(true);
+        self.lasts().await;
+        drive.set_stalled(false);
+        self.ended("stalled disk", &[id], "disks changed", json!(1));
+    }
+
+    /// A bit of a log flips, on one member of three or more: the member refuses to start, or ends when it reads it, or it was a bit
+    /// that nobody needs. Whatever it does, it is replaced.
+    async fn rot(&self) {
+        let ids = self.cluster.ids();
+        let rotten = ids.iter().any(|id| self.cluster.is_rotten(*id));
+        if rotten || self.cluster.settings().members < 3 || ids.len() < 3 {
+            return;
+        }
+        let id = *self.chance.pick(&ids);
+        self.started("bit rot", &[id]);
+        self.cluster.crash(id, Crash::Kill);
+        let file = self.cluster.spoil(id);
+        let started = self.cluster.start(id).await;
+        world::tell(|| format!("member {id:x} with bit rot in {file:?}: {started:?}"));
+        self.lasts().await;
+        self.operator.replace(id).await;
+        let file = format!("{file:?}");
+        self.ended("bit rot", &[id], "damaged file", json!(file));
+    }
+
     /// A sync fails: its member must end and, started again, lack nothing that it acknowledged.
     async fn failing_sync(&self) {
         let id = self.target();
@@ -297,6 +352,7 @@ impl Faults {
             let drive = self.cluster.drive(id);
             drive.set_latency(Latency::default());
             drive.set_room(None);
+            drive.set_stalled(false);
             if let Some(process) = self.cluster.process(id) {
                 process.thaw();
             }

@@ -28,12 +28,24 @@ use catena_api::etcd::etcdserverpb as pb;
 use framework::history::{Meta, Recorder};
 
 use crate::{
+    Case,
     clients::within,
     cluster::{Cluster, Process, Settings},
     disk::{Crash, Latency},
     network::Link,
     world::{self, Chance, with_seeds},
 };
+
+/// What is proven here.
+pub(crate) fn cases() -> Vec<Case> {
+    vec![(
+        "no_read_is_stale_whatever_fools_the_leader",
+        no_read_is_stale_whatever_fools_the_leader,
+    )]
+}
+
+/// Seeds that always run.
+const SEEDS: u64 = 50;
 
 /// Tricks that are played in one run.
 const TRICKS: usize = 6;
@@ -151,8 +163,14 @@ impl Trickster {
         world::tell(|| format!("trick {trick} on member {:x}", leader.id));
         match trick {
             0 => self.pause(&leader).await,
-            1 => self.links(&others, leader.id, |link| link.frozen = true).await,
-            2 => self.links(&[leader.id], others[0], |link| link.frozen = true).await,
+            1 => {
+                self.links(&others, leader.id, |link| link.frozen = true)
+                    .await
+            }
+            2 => {
+                self.links(&[leader.id], others[0], |link| link.frozen = true)
+                    .await
+            }
             3 => self.links(&others, leader.id, |link| link.cut = true).await,
             4 => self.muted(&leader, &others).await,
             5 => self.forgetful(&leader, &others).await,
@@ -184,7 +202,9 @@ impl Trickster {
     /// It hears and is not heard.
     async fn muted(&self, leader: &Process, others: &[u64]) {
         for to in others {
-            self.cluster.net().set(leader.id, *to, |link| link.cut = true);
+            self.cluster
+                .net()
+                .set(leader.id, *to, |link| link.cut = true);
         }
         self.lasts().await;
     }
@@ -211,7 +231,9 @@ impl Trickster {
         for other in others {
             for (from, to) in [(leader.id, *other), (*other, leader.id)] {
                 let micros_max = *self.chance.pick(&[1_000, 100_000, 600_000]);
-                self.cluster.net().set(from, to, |link| link.micros_max = micros_max);
+                self.cluster
+                    .net()
+                    .set(from, to, |link| link.micros_max = micros_max);
             }
         }
         let drive = self.cluster.drive(leader.id);
@@ -270,11 +292,16 @@ async fn run(chance: Chance) {
     known.over.store(true, Ordering::Relaxed);
     world::sleep(PATIENCE).await;
     let (reads, writes) = (&known.reads, &known.writes);
-    assert!(reads.load(Ordering::Relaxed) > 0, "some reads were answered");
-    assert!(writes.load(Ordering::Relaxed) > 0, "some writes were answered");
+    assert!(
+        reads.load(Ordering::Relaxed) > 0,
+        "some reads were answered"
+    );
+    assert!(
+        writes.load(Ordering::Relaxed) > 0,
+        "some writes were answered"
+    );
 }
 
-#[test]
 fn no_read_is_stale_whatever_fools_the_leader() {
-    with_seeds("no_read_is_stale", 50, run);
+    with_seeds("no_read_is_stale", SEEDS, run);
 }

@@ -1,18 +1,26 @@
 //! The disk forgets what it should and nothing else.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use catena_runtime::{Disk, OpenMode};
 
 use crate::{
     Case,
     disk::Crash,
-    world::{Machine, with_seeds},
+    world::{self, Machine, with_seeds},
 };
 
 /// What is proven here.
 pub(crate) fn cases() -> Vec<Case> {
     vec![
+        (
+            "disk::a_stalled_disk_ends_no_sync_until_it_moves_again",
+            a_stalled_disk_ends_no_sync_until_it_moves_again,
+        ),
+        (
+            "disk::a_bit_rots_in_what_was_durable",
+            a_bit_rots_in_what_was_durable,
+        ),
         (
             "disk::what_is_synced_survives_and_the_rest_is_a_torn_prefix",
             what_is_synced_survives_and_the_rest_is_a_torn_prefix,
@@ -179,4 +187,39 @@ fn handles_of_a_crashed_process_are_dead_and_its_locks_free() {
             assert!(open(&*disk).try_lock().unwrap());
         },
     );
+}
+
+fn a_stalled_disk_ends_no_sync_until_it_moves_again() {
+    let name = "disk::a_stalled_disk_ends_no_sync_until_it_moves_again";
+    with_seeds(name, 5, async |chance| {
+        let machine = Machine::new("m1", &chance);
+        let disk = machine.boot().disk;
+        let drive = machine.drive().clone();
+        drive.set_stalled(true);
+        world::spawn(async move {
+            world::sleep(Duration::from_secs(5)).await;
+            drive.set_stalled(false);
+        });
+        disk.sync_delay().await;
+        assert!(world::now() >= Duration::from_secs(5));
+    });
+}
+
+fn a_bit_rots_in_what_was_durable() {
+    with_seeds("disk::a_bit_rots_in_what_was_durable", 5, async |chance| {
+        let machine = Machine::new("m1", &chance);
+        let disk = machine.boot().disk;
+        disk.create_dir_all(dir()).unwrap();
+        assert_eq!(machine.drive().rot(dir()), None, "there is nothing to rot");
+        write(&*disk, "file", b"durable", true);
+        disk.sync_dir(dir()).unwrap();
+        assert_eq!(machine.drive().rot(dir()), Some(dir().join("file")));
+        machine.crash(Crash::Power);
+        let after = contents(&*machine.boot().disk, "file").unwrap();
+        let flipped = after
+            .iter()
+            .zip(b"durable")
+            .map(|(one, other)| (one ^ other).count_ones());
+        assert_eq!(flipped.sum::<u32>(), 1);
+    });
 }

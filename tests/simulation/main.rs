@@ -47,6 +47,7 @@ fn main() -> ExitCode {
 fn cases() -> Vec<Case> {
     let chapters = [
         cluster_test::cases(),
+        cluster_gate::cases(),
         wal_test::cases(),
         disk_test::cases(),
         network_test::cases(),

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use catena_runtime::{BoxFuture, Duplex, NetError, Network, Service};
+use parking_lot::Mutex;
 
 use crate::{
     Case,
@@ -14,6 +15,14 @@ use crate::{
 /// What is proven here.
 pub(crate) fn cases() -> Vec<Case> {
     vec![
+        (
+            "network::only_some_calls_arrive_twice",
+            only_some_calls_arrive_twice,
+        ),
+        (
+            "network::a_held_call_arrives_when_the_link_is_free",
+            a_held_call_arrives_when_the_link_is_free,
+        ),
         (
             "network::calls_are_answered_or_say_why_not",
             calls_are_answered_or_say_why_not,
@@ -181,4 +190,53 @@ fn a_frozen_stream_holds_what_it_carries() {
             );
         },
     );
+}
+
+/// Counts the calls that arrive.
+#[derive(Default)]
+struct Counting(Mutex<u64>);
+
+impl Service for Counting {
+    fn call(&self, _: u64, _: u32, body: Bytes) -> BoxFuture<'_, Result<Bytes, NetError>> {
+        *self.0.lock() += 1;
+        Box::pin(std::future::ready(Ok(body)))
+    }
+
+    fn stream(&self, _: u64, _: u32, _: Duplex) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
+}
+
+fn only_some_calls_arrive_twice() {
+    let name = "network::only_some_calls_arrive_twice";
+    with_seeds(name, 5, async |chance| {
+        const VOTE: u32 = 1;
+        const PROPOSE: u32 = 7;
+        let (net, port) = pair(&chance);
+        let counting = Arc::new(Counting::default());
+        net.attach(2, counting.clone());
+        net.set(1, 2, |link| link.doubled_once_in = 1);
+        for method in [VOTE, PROPOSE] {
+            let answer = port.call(2, method, Bytes::new(), TIMEOUT).await;
+            assert_eq!(answer, Ok(Bytes::new()));
+        }
+        world::sleep(Duration::from_secs(10)).await;
+        assert_eq!(*counting.0.lock(), 3, "the vote twice, the proposal once");
+    });
+}
+
+fn a_held_call_arrives_when_the_link_is_free() {
+    let name = "network::a_held_call_arrives_when_the_link_is_free";
+    with_seeds(name, 5, async |chance| {
+        let (net, port) = pair(&chance);
+        net.set(1, 2, |link| link.frozen = true);
+        let free = net.clone();
+        world::spawn(async move {
+            world::sleep(Duration::from_millis(700)).await;
+            free.heal();
+        });
+        let answer = port.call(2, 0, Bytes::new(), TIMEOUT).await;
+        assert_eq!(answer, Ok(Bytes::new()));
+        assert!(world::now() >= Duration::from_millis(700));
+    });
 }

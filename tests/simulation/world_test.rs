@@ -6,12 +6,23 @@ use parking_lot::Mutex;
 
 use crate::{
     Case,
-    world::{self, Chance, Event, arguments_are_told_apart, covered, with_seeds},
+    world::{
+        self, Chance, a_panic_of_a_task_fails_the_run, arguments_are_told_apart,
+        runs_that_part_are_told_apart, with_seeds,
+    },
 };
 
 /// What is proven here.
 pub(crate) fn cases() -> Vec<Case> {
     vec![
+        (
+            "world::runs_that_part_are_told_apart",
+            runs_that_part_are_told_apart,
+        ),
+        (
+            "world::a_panic_of_a_task_fails_the_run",
+            a_panic_of_a_task_fails_the_run,
+        ),
         ("world::arguments_are_told_apart", arguments_are_told_apart),
         (
             "world::equal_times_keep_their_order",
@@ -37,7 +48,6 @@ fn equal_times_keep_their_order() {
             }
             world::sleep(until + Duration::from_micros(1)).await;
             assert_eq!(*order.lock(), (0..20).collect::<Vec<_>>());
-            covered(Event::OneMember);
         },
     );
 }

@@ -27,8 +27,7 @@ fn is_test(name: &str, sources: &str) -> bool {
         format!("!({name})"),
     ];
     let in_folder = |folder: &&str| root().join(folder).join(name).exists();
-    forms.iter().any(|form| sources.contains(form))
-        || FOLDERS.iter().any(|folder| in_folder(&folder))
+    forms.iter().any(|form| sources.contains(form)) || FOLDERS.iter().any(in_folder)
 }
 
 #[test]

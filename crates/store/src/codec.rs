@@ -60,10 +60,12 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Malformed> {
     if format != FORMAT {
         return Err(Malformed::Format(format));
     }
-    let (value, read) = match record.len() {
-        0..=SMALL_BYTES => decode_within::<T, { SMALL_BYTES * DECODED_PER_BYTE }>(record)?,
-        0..=MEDIUM_BYTES => decode_within::<T, { MEDIUM_BYTES * DECODED_PER_BYTE }>(record)?,
-        _ => decode_within::<T, DECODED_BYTES_MAX>(record)?,
+    let (value, read) = if record.len() <= SMALL_BYTES {
+        decode_within::<T, { SMALL_BYTES * DECODED_PER_BYTE }>(record)?
+    } else if record.len() <= MEDIUM_BYTES {
+        decode_within::<T, { MEDIUM_BYTES * DECODED_PER_BYTE }>(record)?
+    } else {
+        decode_within::<T, DECODED_BYTES_MAX>(record)?
     };
     match record.len() - read {
         0 => Ok(value),

@@ -21,7 +21,10 @@ mod args;
 mod classify;
 mod convert;
 mod defects;
+#[cfg(test)]
+mod format_test;
 mod json;
+mod line;
 mod operation;
 mod recorder;
 mod reply;
@@ -55,6 +58,10 @@ pub struct History {
 /// One line of a history.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "t", rename_all = "lowercase")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "most records are of the largest kind"
+)]
 pub enum Record {
     /// The first: what ran.
     Meta(Meta),

@@ -3,7 +3,7 @@
 use catena_api::etcd::etcdserverpb::ResponseHeader;
 use serde::{Deserialize, Serialize};
 
-use super::{Args, Reply, json::Line};
+use super::{Args, Reply, line::Line};
 
 /// A call of a client.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

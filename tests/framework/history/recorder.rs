@@ -63,11 +63,8 @@ impl Recorder {
         token: Option<String>,
         now_ns: u64,
     ) -> u64 {
-        let mut inner = self.inner.lock();
-        inner.operations += 1;
-        let id = inner.operations;
         let mut operation = Operation {
-            id,
+            id: 0,
             client,
             endpoint: endpoint.to_owned(),
             call_ns: now_ns,
@@ -76,7 +73,12 @@ impl Recorder {
             outcome: Outcome::Unknown(None),
             token,
         };
+        // Hashes long values, which others need not wait for.
         operation.args.record();
+        let mut inner = self.inner.lock();
+        inner.operations += 1;
+        let id = inner.operations;
+        operation.id = id;
         inner.open.insert(id, operation);
         id
     }

@@ -30,23 +30,17 @@ pub(super) fn acknowledged(case: &mut Case<'_>) {
 }
 
 fn claim(case: &mut Case<'_>, operation: &Operation, revision: i64, reply: &Reply) {
-    let found = fault(case, operation, revision, Some(reply));
-    if let Some(mut violation) = found {
+    if let Some(mut violation) = fault(case, operation, revision, Some(reply)) {
+        let lost = violation.guarantee == Guarantee::K1;
         violation.ns = operation.return_ns.unwrap_or(operation.call_ns);
-        case.violations
-            .push(violation.op(operation.id).revision(revision));
-        // What is there instead has another author.
-        if violation_is_loss(case) {
+        let violation = violation.op(operation.id).revision(revision);
+        case.violations.push(violation);
+        if lost {
+            // What is there instead has another author.
             return;
         }
     }
     case.claimed.entry(revision).or_insert(operation.id);
-}
-
-fn violation_is_loss(case: &Case<'_>) -> bool {
-    case.violations
-        .last()
-        .is_some_and(|violation| violation.guarantee == Guarantee::K1)
 }
 
 /// What is wrong with an operation as the author of a revision.

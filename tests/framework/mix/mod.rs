@@ -8,6 +8,8 @@
 //! explain away a lost write.
 
 mod known;
+#[cfg(test)]
+mod mix_test;
 mod settings;
 mod transactions;
 

@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use catena_api::etcd::etcdserverpb as pb;
-use framework::{Finished, Target, Tool, wait_until};
+use framework::{Finished, Target, Tool, message, wait_until};
 use serde_json::json;
 
 use super::{Fault, fault, members};
@@ -27,7 +27,9 @@ pub(super) const FAULTS: &[Fault] = &[
 /// A member that will refuse has done so by then, or it serves.
 const DECIDES_WITHIN: std::time::Duration = std::time::Duration::from_secs(60);
 /// Tries to find a byte that is not zero: files are prepared ahead with zeros, which nobody reads.
-const TRIES: usize = 10_000;
+const TRIES: usize = 200_000;
+/// More than the last write of the load's.
+const TAIL_BYTES: usize = 4096;
 
 async fn wal(g: &mut Ground) -> Result<()> {
     rot(g, "rot-wal", "member/wal").await
@@ -45,7 +47,10 @@ async fn rot(g: &mut Ground, name: &'static str, folder: &str) -> Result<()> {
     let going = g.begin(name, &[place], &[("at", json!(damage.to_string()))]);
     damage.make()?;
     g.launch(place)?;
-    let refusal = decision(g, place).await?;
+    let refusal = match decision(g, place).await? {
+        None => read_through(g, place).await?,
+        refusal => refusal,
+    };
     let proof = format!(
         "{damage}: {}",
         refusal.as_deref().unwrap_or("the member goes on")
@@ -53,7 +58,7 @@ async fn rot(g: &mut Ground, name: &'static str, folder: &str) -> Result<()> {
     match refusal {
         Some(_) if g.size() > 1 => members::replace(g, place).await?,
         Some(_) => {
-            damage.make()?;
+            damage.undo()?;
             g.restart(place).await?;
         }
         None => g.note_ready(place),
@@ -77,7 +82,7 @@ async fn snapshot(g: &mut Ground) -> Result<()> {
     damage.make()?;
     let refused = restore(g, &damage.path, "refused")?;
     ensure!(refused.code != 0, "{damage} was taken over");
-    damage.make()?;
+    damage.undo()?;
     restore(g, &damage.path, "taken")?.ok()?;
     let words = refused.stdout + &refused.stderr;
     fs::remove_dir_all(dir)?;
@@ -139,11 +144,32 @@ async fn decision(g: &mut Ground, place: usize) -> Result<Option<String>> {
     Ok(Some(words.unwrap_or("nothing").to_owned()))
 }
 
-/// One bit of a file.
+/// Reads everything that the member has, so that it meets the damage now; gives its words if it does.
+async fn read_through(g: &mut Ground, place: usize) -> Result<Option<String>> {
+    let client = g.seat(place)?.client.clone();
+    let read = async {
+        let mut everything = message::between("\0", "\0");
+        everything.serializable = true;
+        client.range(everything).await?;
+        client.hash_kv(0).await?;
+        let mut service = client.maintenance();
+        service.defragment(pb::DefragmentRequest {}).await
+    };
+    let Err(status) = read.await else {
+        return Ok(None);
+    };
+    if g.stopped(place).await?.is_none() {
+        g.kill(place).await?;
+    }
+    Ok(Some(format!("when all was read: {}", status.message())))
+}
+
+/// One bit of a file, and the byte that it makes.
 struct Damage {
     path: PathBuf,
     offset: u64,
     bit: u8,
+    damaged: u8,
 }
 
 impl std::fmt::Display for Damage {
@@ -154,39 +180,68 @@ impl std::fmt::Display for Damage {
 }
 
 impl Damage {
-    /// Flips the bit; a second time flips it back.
+    /// Flips the bit.
     fn make(&self) -> Result<()> {
+        let file = fs::File::options().write(true).open(&self.path)?;
+        file.write_all_at(&[self.damaged], self.offset)?;
+        Ok(file.sync_all()?)
+    }
+
+    /// Flips the bit back, unless the byte was written anew meanwhile.
+    fn undo(&self) -> Result<()> {
         let file = fs::File::options()
             .read(true)
             .write(true)
             .open(&self.path)?;
         let mut byte = [0];
         file.read_exact_at(&mut byte, self.offset)?;
-        file.write_all_at(&[byte[0] ^ 1 << self.bit], self.offset)?;
+        if byte[0] == self.damaged {
+            file.write_all_at(&[byte[0] ^ 1 << self.bit], self.offset)?;
+        }
         Ok(file.sync_all()?)
     }
 }
 
-/// Draws a place among the bytes in use of the files in a directory.
+/// Draws a place among the bytes in use of the files in a directory, the larger files the more often.
 fn damage(g: &mut Ground, dir: &Path) -> Result<Damage> {
     let mut files = Vec::new();
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
-        if entry.file_type()?.is_file() && entry.metadata()?.len() > 0 {
-            files.push(entry.path());
+        if entry.file_type()?.is_file() {
+            files.push((entry.path(), entry.metadata()?.len()));
         }
     }
     files.sort();
+    let total = files.iter().map(|(_, len)| len).sum::<u64>().max(1);
     for _ in 0..TRIES {
-        let path = &files[g.draw(0..files.len() as u64) as usize];
-        let file = fs::File::open(path)?;
-        let offset = g.draw(0..file.metadata()?.len());
-        let mut byte = [0];
-        file.read_exact_at(&mut byte, offset)?;
-        if byte[0] != 0 {
-            let (path, bit) = (path.clone(), g.draw(0..8) as u8);
-            return Ok(Damage { path, offset, bit });
+        let mut offset = g.draw(0..total);
+        let bit = g.draw(0..8) as u8;
+        for (path, len) in &files {
+            if offset < *len {
+                if let Some(byte) = in_use(path, offset)? {
+                    return Ok(Damage {
+                        path: path.clone(),
+                        offset,
+                        bit,
+                        damaged: byte ^ 1 << bit,
+                    });
+                }
+                break;
+            }
+            offset -= len;
         }
     }
     None.with_context(|| format!("{} holds nothing but zeros", dir.display()))
+}
+
+/// A byte that is not zero, if others that are not follow some way behind. The very end of a log is left alone: damage there cannot
+/// be told from a write that was never completed.
+fn in_use(path: &Path, offset: u64) -> Result<Option<u8>> {
+    let file = fs::File::open(path)?;
+    let mut byte = [0];
+    file.read_at(&mut byte, offset)?;
+    let mut behind = vec![0; TAIL_BYTES];
+    let there = file.read_at(&mut behind, offset + TAIL_BYTES as u64)?;
+    let used = byte[0] != 0 && behind[..there].iter().any(|byte| *byte != 0);
+    Ok(used.then_some(byte[0]))
 }

@@ -20,7 +20,7 @@ use tonic::Status;
 
 use crate::{
     cluster::{Cluster, Process, name, now_ns},
-    world::{self, Chance},
+    world::{self, Chance, Event, covered},
 };
 
 /// Longest way from a client to a member and back, each.
@@ -69,6 +69,12 @@ pub(crate) async fn run(
             continue;
         };
         load.0.lock().learn(&ended);
+        match &ended.outcome {
+            Outcome::Unknown(_) => covered(Event::OutcomeUnknown),
+            Outcome::Fail(_) => covered(Event::Refused),
+            Outcome::Ok(_) if matches!(ended.args, Args::Compact(_)) => covered(Event::Compacted),
+            Outcome::Ok(_) => {}
+        }
         if ended.unknown() {
             number = cluster.recorder().new_client();
         }

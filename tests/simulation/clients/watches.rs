@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use catena_api::{Event, EventType};
+use catena_api::EventType;
 use catena_client::{Error, WatchResponse, Watcher};
 use framework::history::{Change, ChangeKind, Filter, Pair, Scope, Watch, WatchArgs, WatchEvent};
 use parking_lot::Mutex;
@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use super::within;
 use crate::{
     cluster::{Cluster, Process, name, now_ns},
-    world::{self, Chance},
+    world::{self, Chance, Event, covered},
 };
 
 /// How long a watcher waits before it looks for its member again.
@@ -115,7 +115,7 @@ impl Recorded {
     }
 }
 
-fn change(event: &Event) -> Change {
+fn change(event: &catena_api::Event) -> Change {
     let kv = event.kv().map(|kv| Pair::from(&kv));
     Change {
         kind: match event.kind() {
@@ -152,6 +152,9 @@ pub(crate) async fn witness(cluster: Cluster, id: u64, seen: Seen) {
             world::sleep(RETRY).await;
             continue;
         };
+        if next > 1 {
+            covered(Event::WatchResumed);
+        }
         loop {
             match watcher.next().await {
                 Ok(response) => {
@@ -164,7 +167,9 @@ pub(crate) async fn witness(cluster: Cluster, id: u64, seen: Seen) {
                 Err(error) => {
                     watch.end(&error);
                     if let Error::Compacted { revision } = error {
-                        next = next.max(revision + 1);
+                        covered(Event::WatchCompacted);
+                        // The compacted revision itself is still whole.
+                        next = next.max(revision);
                     }
                     break;
                 }

@@ -1,13 +1,6 @@
 //! The operator: adds, promotes, removes and replaces members, moves leadership, defragments.
 
-use std::{
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use catena_raft::MemberError;
 use catena_store::Member;
@@ -18,7 +11,7 @@ use crate::{
         watches::{self, Seen},
         within,
     },
-    world::{self, Chance},
+    world::{self, Chance, Event, covered},
 };
 
 /// How long the operator waits for a change.
@@ -27,52 +20,12 @@ const PATIENCE: Duration = Duration::from_secs(8);
 /// How long a removed member may go on before its computer is switched off.
 const REMOVED_MAX: Duration = Duration::from_millis(1500);
 
-/// What was done. Cheap to clone.
-#[derive(Clone, Default)]
-pub(crate) struct Changes(Arc<Counts>);
-
-#[derive(Default)]
-struct Counts {
-    added: AtomicU64,
-    promoted: AtomicU64,
-    removed: AtomicU64,
-    moved: AtomicU64,
-    defragmented: AtomicU64,
-}
-
-impl fmt::Display for Changes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = |of: &AtomicU64| of.load(Ordering::Relaxed);
-        let Counts {
-            added,
-            promoted,
-            removed,
-            moved,
-            defragmented,
-        } = self.0.as_ref();
-        write!(
-            f,
-            "{} members added, {} promoted, {} removed; leadership moved {} times, {} files defragmented",
-            count(added),
-            count(promoted),
-            count(removed),
-            count(moved),
-            count(defragmented)
-        )
-    }
-}
-
-fn count(of: &AtomicU64) {
-    of.fetch_add(1, Ordering::Relaxed);
-}
-
 /// What the operator works with.
 #[derive(Clone)]
 pub(crate) struct Operator {
     pub(crate) cluster: Cluster,
     pub(crate) chance: Chance,
     pub(crate) seen: Seen,
-    pub(crate) changes: Changes,
 }
 
 impl Operator {
@@ -86,7 +39,9 @@ impl Operator {
             match self.chance.below(10) {
                 0..2 => self.move_leader().await,
                 2..4 => self.defragment().await,
-                4..7 if now < first + 2 => self.grow().await,
+                4..7 if now < first + 2 => {
+                    self.grow(self.chance.once_in(2)).await;
+                }
                 7..10 if now > first => self.shrink().await,
                 _ => {}
             }
@@ -109,7 +64,7 @@ impl Operator {
         let moved = within(PATIENCE, moved).await.flatten();
         world::tell(|| format!("leadership to {to:x}: {moved:?}"));
         if moved == Some(Ok(())) && to != leader.id {
-            count(&self.changes.0.moved);
+            covered(Event::LeaderMoved);
         }
     }
 
@@ -120,16 +75,15 @@ impl Operator {
         let node = process.node.clone();
         let done = process.call(async move { node.defragment().await });
         if let Some(Ok(())) = within(PATIENCE, done).await.flatten() {
-            count(&self.changes.0.defragmented);
+            covered(Event::Defragmented);
         }
     }
 
-    /// Adds a member, as a voter or first as a learner, and starts it.
-    async fn grow(&self) {
+    /// Adds a member, as a voter or first as a learner, and starts it; whether that is known to have succeeded.
+    async fn grow(&self, learner: bool) -> bool {
         let Some(via) = self.any() else {
-            return;
+            return false;
         };
-        let learner = self.chance.once_in(2);
         let url = format!("http://x{}:2380", self.chance.below(1 << 40));
         let node = via.node.clone();
         let add = via.call(async move {
@@ -141,9 +95,9 @@ impl Operator {
         let added = within(PATIENCE, add).await.flatten();
         world::tell(|| format!("operator adds a member: {added:?}"));
         let Some(Ok((Member { id, .. }, _))) = added else {
-            return;
+            return false;
         };
-        count(&self.changes.0.added);
+        covered(Event::MemberAdded);
         self.cluster.build(id, None);
         world::spawn(watches::witness(
             self.cluster.clone(),
@@ -154,6 +108,7 @@ impl Operator {
         if learner {
             self.promote(id).await;
         }
+        true
     }
 
     async fn promote(&self, id: u64) {
@@ -166,7 +121,7 @@ impl Operator {
             let node = via.node.clone();
             let promote = via.call(async move { node.promote_member(id).await });
             match within(PATIENCE, promote).await.flatten() {
-                Some(Ok(_)) => return count(&self.changes.0.promoted),
+                Some(Ok(_)) => return covered(Event::MemberPromoted),
                 Some(Err(MemberError::NotFound | MemberError::NotLearner)) => return,
                 Some(Err(_)) | None => {}
             }
@@ -176,6 +131,18 @@ impl Operator {
     async fn shrink(&self) {
         let id = *self.chance.pick(&self.cluster.ids());
         self.remove(id).await;
+    }
+
+    /// A member whose disk is damaged goes, and another comes.
+    pub(crate) async fn replace(&self, id: u64) {
+        while self.cluster.ids().contains(&id) {
+            self.remove(id).await;
+            self.tidy().await;
+            world::sleep(Duration::from_millis(200)).await;
+        }
+        if self.grow(false).await {
+            covered(Event::MemberReplaced);
+        }
     }
 
     /// Removes a member and, a little later, switches its computer off.
@@ -188,7 +155,7 @@ impl Operator {
         let removed = within(PATIENCE, remove).await.flatten();
         world::tell(|| format!("operator removes {id:x}: {removed:?}"));
         if let Some(Ok(_)) = removed {
-            count(&self.changes.0.removed);
+            covered(Event::MemberRemoved);
             self.switch_off(id).await;
         }
     }

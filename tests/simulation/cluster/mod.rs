@@ -9,7 +9,12 @@ mod pause;
 mod process;
 mod settings;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use catena_raft::{StartError, Stop};
 use catena_store::Member;
@@ -17,14 +22,14 @@ use framework::history::{Proc, ProcEvent, Recorder};
 use parking_lot::Mutex;
 
 pub(crate) use self::{
-    process::{DATA_DIR, Process},
+    process::{DATA_DIR, LOG_DIR, Process},
     settings::Settings,
 };
 use crate::{
     disk::{Crash, Drive},
     invariants::Invariants,
     network::Net,
-    world::{self, Chance, Machine},
+    world::{self, Chance, Event, Machine, covered},
 };
 
 /// A computer and what runs on it.
@@ -39,6 +44,8 @@ struct Computer {
     starting: bool,
     /// The process may end by itself: its disk is to fail, or it is to be removed.
     may_stop: bool,
+    /// A bit on its disk has flipped.
+    rotten: bool,
     /// It was removed and never starts again.
     retired: bool,
 }
@@ -112,6 +119,7 @@ impl Cluster {
             incarnation: 0,
             starting: false,
             may_stop: false,
+            rotten: false,
             retired: false,
         };
         self.0.computers.lock().insert(id, computer);
@@ -134,7 +142,7 @@ impl Cluster {
             Some((runtime, computer.founders.clone(), computer.incarnation))
         })?;
         self.note(id, incarnation, ProcEvent::Start);
-        let observer = self.0.invariants.observer(id);
+        let observer = self.0.invariants.observer(id, self.drive(id));
         let started = Process::start(self, (id, incarnation), runtime, founders, observer).await;
         if self.with(id, |computer| computer.incarnation) != incarnation {
             return None;
@@ -188,13 +196,16 @@ impl Cluster {
 
     /// A process has ended by itself.
     fn stopped(&self, id: u64, incarnation: u64, reason: &Stop) {
-        let (current, may_stop) =
-            self.with(id, |computer| (computer.incarnation, computer.may_stop));
+        let current = self.with(id, |computer| computer.incarnation);
+        let may_stop = self.may_stop(id);
         if current != incarnation || *reason == Stop::Asked {
             return;
         }
         world::tell(|| format!("member {id:x} stops: {reason}"));
         let removed = *reason == Stop::Removed && self.0.invariants.is_removed(id);
+        if may_stop && !removed {
+            covered(Event::StoppedByDisk);
+        }
         if !may_stop && !removed {
             let surprise = format!("member {id:x} stopped: {reason}");
             self.0.surprises.lock().push(surprise);
@@ -228,7 +239,18 @@ impl Cluster {
 
     /// Whether the disk of a member is at fault.
     pub(crate) fn may_stop(&self, id: u64) -> bool {
-        self.with(id, |computer| computer.may_stop)
+        self.with(id, |computer| computer.may_stop || computer.rotten)
+    }
+
+    /// Flips a bit in the log of a member that does not run; the file, if there was one.
+    pub(crate) fn spoil(&self, id: u64) -> Option<PathBuf> {
+        self.with(id, |computer| computer.rotten = true);
+        self.drive(id).rot(&Path::new(DATA_DIR).join(LOG_DIR))
+    }
+
+    /// Whether a bit on the disk of a member has flipped.
+    pub(crate) fn is_rotten(&self, id: u64) -> bool {
+        self.with(id, |computer| computer.rotten)
     }
 
     /// A member that was removed: its process ends, and it never starts again.
@@ -240,6 +262,11 @@ impl Cluster {
     /// The member, if it runs.
     pub(crate) fn process(&self, id: u64) -> Option<Arc<Process>> {
         self.0.computers.lock().get(&id)?.process.clone()
+    }
+
+    /// Whether there is a computer for a member.
+    pub(crate) fn has(&self, id: u64) -> bool {
+        self.0.computers.lock().contains_key(&id)
     }
 
     /// Members that are or may be in the cluster.

@@ -24,6 +24,9 @@ const CLUSTER_ID: u64 = 0xca7e;
 /// Where the files of a member lie on its disk.
 pub(crate) const DATA_DIR: &str = "/data";
 
+/// Where its log lies in there.
+pub(crate) const LOG_DIR: &str = "member/wal";
+
 /// A running member.
 pub(crate) struct Process {
     pub(crate) id: u64,

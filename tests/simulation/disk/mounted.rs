@@ -119,6 +119,10 @@ impl Disk for Mounted {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        // A log gives a file its name when it moves on to its next segment.
+        if to.extension().is_some_and(|extension| extension == "wal") {
+            covered(Event::LogRotated);
+        }
         self.with(|platter| {
             let moved = platter
                 .current

@@ -1,9 +1,14 @@
 //! What lies on the disks, and would be found after all power was lost at this moment.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use catena_raft::{
-    Ballot,
+    Ballot, StartError,
     logbook::{Logbook, LoggedEntry},
 };
 use catena_runtime::{BoxFuture, Clock, Runtime, Task, Tasks};
@@ -15,7 +20,8 @@ use super::{
     is_quorum,
 };
 use crate::{
-    cluster::{Cluster, DATA_DIR},
+    cluster::{Cluster, DATA_DIR, LOG_DIR},
+    disk::Drive,
     world::Chance,
 };
 
@@ -36,17 +42,68 @@ struct Durable {
     led: Option<(u64, Position)>,
 }
 
-/// The log as it is on the platter; `None` of a computer that was never started, or whose log is not whole yet.
-fn platter(cluster: &Cluster, id: u64) -> Option<Logbook> {
+/// The logs as they are on the platters, and the members whose disk is damaged: those count as if they held everything, since what they
+/// acknowledged was durable once.
+#[derive(Default)]
+struct Books {
+    sound: BTreeMap<u64, Logbook>,
+    rotten: BTreeSet<u64>,
+}
+
+impl Books {
+    /// Those of some members. A disk that is not damaged must open, at any moment.
+    fn read(cluster: &Cluster, ids: impl IntoIterator<Item = u64>) -> Self {
+        let mut books = Self::default();
+        for id in ids {
+            if !cluster.has(id) {
+                continue;
+            }
+            if cluster.is_rotten(id) {
+                books.rotten.insert(id);
+                continue;
+            }
+            match platter(&cluster.drive(id)) {
+                Ok(book) => drop(books.sound.insert(id, book)),
+                Err(error) => {
+                    panic!("invariant 11: after a power cut member {id:x} would not start: {error}")
+                }
+            }
+        }
+        books
+    }
+}
+
+/// The log as it is on the platter; empty on a computer that was never started.
+fn platter(drive: &Drive) -> Result<Logbook, StartError> {
     let dir = Path::new(DATA_DIR);
-    let image = Arc::new(cluster.drive(id).image(&dir.join("member/wal")));
+    let image = Arc::new(drive.image(&dir.join(LOG_DIR)));
+    let disk = image.mount();
+    if !disk.exists(&dir.join(LOG_DIR)) {
+        return Ok(Logbook::default());
+    }
     let runtime = Runtime {
         clock: Arc::new(NoTime),
-        disk: image.mount(),
+        disk,
         random: Arc::new(Chance::still()),
         tasks: Arc::new(NoTasks),
     };
-    Logbook::read(&runtime, dir).ok()
+    Logbook::read(&runtime, dir)
+}
+
+/// A vote is about to leave a member: it must be on the platter, or a crash could make the member vote again.
+pub(super) fn check_ballot(drive: &Drive, id: u64, ballot: Ballot) {
+    // A disk that is damaged may not open, and then its member does not either.
+    if let Ok(book) = platter(drive) {
+        let reaches = |durable: Ballot| {
+            durable.term > ballot.term
+                || durable.term == ballot.term && durable.candidate == ballot.candidate
+        };
+        assert!(
+            book.ballot.is_some_and(reaches),
+            "invariant 2: {ballot:?} of member {id:x} is not durable, but {:?}",
+            book.ballot
+        );
+    }
 }
 
 /// Reading a log takes no time …
@@ -91,19 +148,22 @@ impl Tasks for NoTasks {
 impl Disks {
     /// Every disk against every other, and against itself before.
     pub(super) fn look(&mut self, cluster: &Cluster, entries: &Entries) {
-        let books: BTreeMap<_, _> = cluster
-            .ids()
-            .into_iter()
-            .filter_map(|id| Some((id, platter(cluster, id)?)))
+        let running = cluster.running().into_iter();
+        let applied: Vec<_> = running
+            .filter_map(|process| Some((process.id, process.node.reader().applied()?)))
             .collect();
-        for (id, book) in &books {
+        // Who voted then may be removed by now, and its disk still counts.
+        let voted = applied
+            .iter()
+            .flat_map(|(_, at)| entries.voters_at(at.index));
+        let ids: BTreeSet<_> = cluster.ids().into_iter().chain(voted).collect();
+        let books = Books::read(cluster, ids);
+        for (id, book) in &books.sound {
             self.match_entries(*id, book, entries);
             self.keep(cluster, *id, book);
         }
-        for process in cluster.running() {
-            if let Some(applied) = process.node.reader().applied() {
-                check_durable(&books, entries, process.id, applied);
-            }
+        for (id, applied) in applied {
+            check_durable(&books, entries, id, applied);
         }
     }
 
@@ -166,9 +226,8 @@ impl Disks {
         else {
             return;
         };
-        let voters = entries.voters_at(applied.index).into_iter();
-        let books = voters.filter_map(|voter| Some((voter, platter(cluster, voter)?)));
-        check_durable(&books.collect(), entries, id, applied);
+        let books = Books::read(cluster, entries.voters_at(applied.index));
+        check_durable(&books, entries, id, applied);
     }
 
     /// A member was elected: its log was durable before its vote.
@@ -176,7 +235,8 @@ impl Disks {
         let Some(committed) = entries.last_before(term) else {
             return;
         };
-        let Some(book) = platter(cluster, leader) else {
+        let books = Books::read(cluster, [leader]);
+        let Some(book) = books.sound.get(&leader) else {
             return;
         };
         let overtaken = book.ballot.is_none_or(|ballot| ballot.term != term);
@@ -188,17 +248,15 @@ impl Disks {
 }
 
 /// Whether a quorum would have an entry again after all power was lost.
-fn check_durable(
-    books: &BTreeMap<u64, Logbook>,
-    entries: &Entries,
-    applied_by: u64,
-    applied: Position,
-) {
-    let holds = books.iter().filter(|(_, book)| book.holds(applied));
-    let durable = holds.map(|(id, _)| *id).collect();
+fn check_durable(books: &Books, entries: &Entries, applied_by: u64, applied: Position) {
+    let holds = books.sound.iter().filter(|(_, book)| book.holds(applied));
+    let holds = holds.map(|(id, _)| *id);
+    let durable = holds.chain(books.rotten.iter().copied()).collect();
     let voters = entries.voters_at(applied.index);
+    let last = |(id, book): (&u64, &Logbook)| format!("{id:x}: {:?}", book.last());
     assert!(
         is_quorum(&durable, &voters),
-        "invariant 6: {applied:?}, applied by member {applied_by:x}, is durable on {durable:?} of {voters:?}"
+        "invariant 6: {applied:?}, applied by member {applied_by:x}, is durable on {durable:?} of {voters:?}; logs end at {:?}",
+        books.sound.iter().map(last).collect::<Vec<_>>()
     );
 }

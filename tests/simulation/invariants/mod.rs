@@ -7,7 +7,7 @@
 //! | | holds | checked |
 //! |---|---|---|
 //! | 1 | at most one leader in a term | at each vote |
-//! | 2 | one vote in a term, across crashes | at each vote |
+//! | 2 | one vote in a term, across crashes; durable before it leaves | at each vote, and on its disk |
 //! | 3, 4 | same index and term: same entry, same entries before; a leader overwrites nothing of its own | disks, at each look |
 //! | 5 | a leader has every entry that was committed before its term | its disk, when it is elected |
 //! | 6, 12 | what is applied anywhere, so all that was answered, is durable on a quorum of the configuration that it was committed in | disks, at each look and after answers |
@@ -18,7 +18,8 @@
 //! | 18 | the compacted revision never goes back | at each look |
 //! | 19, 20 | neighbouring configurations differ by one voter, so that their quorums meet; only voters count | at each applied entry |
 //!
-//! 11 is what a member checks itself when it starts, and every crash makes it do so; 13, 15 and 16 are judged from what clients saw. 21
+//! 11 is what a member checks itself when it starts, and every crash makes it do so; here, a log must open at any moment as it is on the
+//! disk. 13, 15 and 16 are judged from what clients saw. 21
 //! and 22 are not looked at here: queues are bounded by their types, and tasks of a closed connection are the network's.
 
 mod disks;
@@ -35,7 +36,11 @@ use catena_store::Position;
 use parking_lot::Mutex;
 
 use self::{disks::Disks, entries::Entries, states::States};
-use crate::cluster::Cluster;
+use crate::{
+    cluster::Cluster,
+    disk::Drive,
+    world::{Event, covered},
+};
 
 #[derive(Default)]
 struct Inner {
@@ -58,9 +63,10 @@ impl Invariants {
     }
 
     /// What a new process of a member tells its votes and entries to.
-    pub(crate) fn observer(&self, id: u64) -> Arc<dyn Observer> {
+    pub(crate) fn observer(&self, id: u64, drive: Arc<Drive>) -> Arc<dyn Observer> {
         Arc::new(Watcher {
             id,
+            drive,
             invariants: self.clone(),
             applied: Mutex::default(),
         })
@@ -92,6 +98,7 @@ impl Invariants {
     pub(crate) fn look_at_new_leaders(&self, cluster: &Cluster) {
         let elected = std::mem::take(&mut self.0.ballots.lock().fresh);
         for (term, leader) in elected {
+            covered(Event::LeaderChange);
             let entries = self.0.entries.lock();
             self.0.disks.lock().elected(cluster, &entries, term, leader);
         }
@@ -147,6 +154,7 @@ impl Ballots {
 /// Hears one process.
 struct Watcher {
     id: u64,
+    drive: Arc<Drive>,
     invariants: Invariants,
     /// What this process applied last.
     applied: Mutex<Option<Position>>,
@@ -154,6 +162,7 @@ struct Watcher {
 
 impl Observer for Watcher {
     fn voted(&self, ballot: Ballot) {
+        disks::check_ballot(&self.drive, self.id, ballot);
         self.invariants.0.ballots.lock().cast(self.id, ballot);
     }
 
@@ -176,6 +185,7 @@ impl Observer for Watcher {
             "invariant 8: member {:x} goes back from {before:?} to a snapshot of {position:?}",
             self.id
         );
+        covered(Event::SnapshotInstalled);
         let entries = self.invariants.0.entries.lock();
         entries.installed(self.id, position, revision);
     }

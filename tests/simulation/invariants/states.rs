@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use catena_store::Position;
 
-use crate::cluster::{Cluster, Process};
+use crate::{
+    cluster::{Cluster, Process},
+    world::{Event, covered},
+};
 
 /// What was ever seen of states.
 #[derive(Default)]
@@ -79,6 +82,9 @@ impl States {
             "invariant 8: member {:x} goes back to {status:?}",
             process.id
         );
+        if before.purged < now.purged {
+            covered(Event::LogPurged);
+        }
         assert!(
             before.compacted <= now.compacted,
             "invariant 18: the compacted revision of member {:x} goes back",

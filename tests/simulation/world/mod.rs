@@ -26,7 +26,7 @@ pub(crate) use self::{
     chance::Chance,
     coverage::{Event, covered},
     options::{arguments_are_told_apart, read_arguments},
-    seeds::{campaign, with_seeds},
+    seeds::{a_panic_of_a_task_fails_the_run, campaign, runs_that_part_are_told_apart, with_seeds},
     trace::{digest, tell},
 };
 use crate::disk::{Crash, Drive};

@@ -228,3 +228,45 @@ fn notice_panics() {
         }));
     });
 }
+
+/// Two runs that part are told where they do; two that do not are the same.
+pub(crate) fn runs_that_part_are_told_apart() {
+    let told = AtomicU64::new(0);
+    let honest = async |chance: Chance| {
+        for _ in 0..3 {
+            sleep(chance.micros(100)).await;
+            trace::tell(|| format!("draws {}", chance.below(1000)));
+        }
+    };
+    let dishonest = async |chance: Chance| {
+        honest(chance).await;
+        trace::tell(|| format!("from outside: {}", told.fetch_add(1, Ordering::Relaxed)));
+    };
+    let [one, again, other] = [7, 7, 8].map(|seed| run(&honest, seed, Keep::All));
+    assert_eq!(one.trace.difference(&again.trace), None);
+    assert_eq!(one.trace.hash(), again.trace.hash());
+    assert!(
+        one.trace.difference(&other.trace).is_some(),
+        "another seed is another run"
+    );
+    let [one, again] = [7, 7].map(|seed| run(&dishonest, seed, Keep::All));
+    let difference = one.trace.difference(&again.trace).unwrap();
+    assert!(difference.contains("part after 3 events"), "{difference}");
+    assert!(difference.contains("from outside: 1"), "{difference}");
+    assert_ne!(one.trace.hash(), again.trace.hash());
+}
+
+/// A task that panics fails its run, though nobody waits for it, and ends it soon.
+pub(crate) fn a_panic_of_a_task_fails_the_run() {
+    let scenario = async |_: Chance| {
+        super::spawn(async {
+            trace::tell(|| "goes wrong".to_owned());
+            panic!("as it should");
+        });
+        sleep(Duration::from_secs(1_000_000)).await;
+    };
+    notice_panics();
+    let ran = run(&scenario, 1, Keep::Last);
+    let failure = ran.failure().unwrap();
+    assert!(failure.contains("goes wrong"), "{failure}");
+}

@@ -19,6 +19,9 @@ const LAST_EVENTS: usize = 200;
 /// Lines before the first difference that are told with it.
 const CONTEXT_LINES: usize = 10;
 
+/// What is longer is cut; a number stands for the rest.
+const LINE_BYTES_MAX: usize = 600;
+
 /// What becomes of the lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Keep {
@@ -55,9 +58,14 @@ impl Trace {
             false => String::new(),
         };
         line.clear();
-        let (secs, micros) = (at.as_secs(), at.subsec_nanos() / 1000);
+        let (shown, rest) = what.split_at(what.floor_char_boundary(LINE_BYTES_MAX));
+        let (secs, micros) = (at.as_secs(), at.subsec_micros());
         let nanos = at.subsec_nanos() % 1000;
-        write!(line, "{secs:>3}.{micros:06}_{nanos:03} {what}").expect("a string takes all");
+        write!(line, "{secs:>3}.{micros:06}_{nanos:03} {shown}").expect("a string takes all");
+        if !rest.is_empty() {
+            let (bytes, digest) = (rest.len(), digest(rest.as_bytes()));
+            write!(line, " … {bytes} bytes more, {digest:08x}").expect("a string takes all");
+        }
         line.hash(&mut self.hasher);
         self.count += 1;
         if self.keep == Keep::Print {

@@ -201,6 +201,11 @@ fn view(shared: &Shared, configuration: &Configuration) -> View {
 
 /// Brings a planned change through the log.
 async fn make(shared: &Shared, configuration: &Configuration, plan: Plan) -> Changed {
+    // A leader that has removed itself leads on for a moment, and openraft panics if it changes members then. The change is bound to
+    // this configuration, so none can slip in between.
+    if !configuration.voters.contains(&shared.identity.member_id) {
+        return Changed::NotLeader(None);
+    }
     let (ticket, mut outcomes) = shared.machine.pending.register();
     let commands = match plan.record {
         Some(record) => {

@@ -350,8 +350,6 @@ async fn wait(shared: Arc<Shared>, mut stray: Stray) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicUsize;
-
     use super::*;
     use crate::propose::Room;
 
@@ -364,7 +362,7 @@ mod tests {
             leaderless: false,
             _room: Room {
                 bytes,
-                admitted: Arc::new(AtomicUsize::new(bytes)),
+                admitted: Arc::default(),
             },
         }
     }

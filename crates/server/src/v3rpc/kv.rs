@@ -159,7 +159,9 @@ fn next_chunk(
             let chunk = chunks.next();
             (chunk, chunks)
         };
+        let room = server.ranges.acquire().await.ok()?;
         let (chunk, chunks) = server.blocking("range-stream", read).await.ok()?;
+        drop(room);
         let response = chunk?
             .map_err(|error| server.read_failed(error))
             .map(|mut range| {

@@ -252,14 +252,23 @@ impl StreamCursor {
             }));
         }
         let unsent = rest.next().is_some();
-        let last = self.request.count_only || !unsent || found.len() == left;
-        let resume = found.last().map(|found| found.key.clone());
-        let kvs: Vec<KeyValue> = found
-            .into_iter()
-            .map(|found| view.finish(&self.request, found))
-            .collect::<Result<_, Fatal>>()?;
+        let wanted = found.len();
+        let (mut kvs, mut bytes, mut resume) = (Vec::with_capacity(wanted), 0, None);
+        for found in found {
+            resume = Some(found.key.clone());
+            let kv = view.finish(&self.request, found)?;
+            bytes += kv.as_encoded().len();
+            kvs.push(kv);
+            // Keys are counted as etcd counts them, by what the chunks before had. Where large values follow small ones that would be
+            // any amount.
+            if bytes >= self.chunk_bytes.saturating_mul(2) {
+                break;
+            }
+        }
+        let is_whole = kvs.len() == wanted;
+        let last = is_whole && (self.request.count_only || !unsent || wanted == left);
         self.sent += kvs.len();
-        self.adapt(kvs.iter().map(|kv| kv.as_encoded().len()).sum());
+        self.adapt(bytes);
         if last {
             self.done = true;
             return Ok(self.last(view, kvs, unsent && !self.request.count_only));

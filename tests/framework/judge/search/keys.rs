@@ -57,9 +57,14 @@ impl Object for Key {
         Some(now.map(Digested))
     }
 
-    fn neutral(&self, op: &Self::Op) -> bool {
-        op.iter()
-            .all(|step| matches!(step, Step::Holds(..) | Step::Sees(_) | Step::Exists(_)))
+    fn neutral(&self, state: &Self::State, op: &Self::Op) -> bool {
+        let pair = state.as_ref().map(|digested| &digested.0);
+        op.iter().all(|step| match step {
+            Step::Holds(compare, holds) => model::compares(compare, pair) == *holds,
+            Step::Sees(seen) => seen.as_ref() == pair,
+            Step::Exists(exists) => *exists == pair.is_some(),
+            Step::Puts(..) | Step::Deletes => false,
+        })
     }
 }
 

@@ -61,8 +61,8 @@ impl Object for Lease {
         }
     }
 
-    fn neutral(&self, op: &Op) -> bool {
-        matches!(op, Op::Meets) && !self.maybe_granted
+    fn neutral(&self, state: &Life, op: &Op) -> bool {
+        matches!((state, op), (Life::During, Op::Meets))
     }
 }
 

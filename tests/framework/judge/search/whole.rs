@@ -112,8 +112,8 @@ impl<'a> Object for Whole<'a> {
         Some(after)
     }
 
-    fn neutral(&self, op: &Op<'a>) -> bool {
-        !op.changes
+    fn neutral(&self, state: &Pairs, op: &Op<'a>) -> bool {
+        !op.changes && self.step(state, op).is_some()
     }
 }
 

@@ -3,9 +3,9 @@
 use super::{
     super::{Guarantee, Verdict, linearizable, revisions},
     lies::{Liar, Lie},
-    plan,
+    members, plan,
     run::{Plan, history},
-    told,
+    told, unfit,
 };
 
 /// Which lie of a store breaks which guarantee.
@@ -117,37 +117,37 @@ const TOLD: &[(&str, told::Lie, Guarantee)] = &[
     ("history rewritten", told::history_rewritten, Guarantee::K1),
     (
         "member ends differently",
-        told::member_ends_differently,
+        members::member_ends_differently,
         Guarantee::H1,
     ),
     (
         "member ends behind",
-        told::member_ends_behind,
+        members::member_ends_behind,
         Guarantee::K1,
     ),
-    ("hash differs", told::hash_differs, Guarantee::H1),
+    ("hash differs", members::hash_differs, Guarantee::H1),
     (
         "key appears at the end",
-        told::key_appears_at_end,
+        members::key_appears_at_end,
         Guarantee::H1,
     ),
     (
         "unknown told as ok",
-        told::write_of_unknown_outcome_told_as_ok,
+        members::write_of_unknown_outcome_told_as_ok,
         Guarantee::K1,
     ),
 ];
 
 /// What makes a history unfit to be judged.
 const UNFIT: &[(&str, told::Lie)] = &[
-    ("end missing", told::unfit::end_missing),
-    ("line lost", told::unfit::line_lost),
-    ("fault unproved", told::unfit::fault_unproved),
-    ("token of two", told::unfit::token_of_two),
-    ("client of two", told::unfit::client_of_two),
-    ("nobody watched", told::unfit::nobody_watched),
-    ("nobody read at the end", told::unfit::nobody_read_at_end),
-    ("unknown returned", told::unfit::unknown_returned),
+    ("end missing", unfit::end_missing),
+    ("line lost", unfit::line_lost),
+    ("fault unproved", unfit::fault_unproved),
+    ("token of two", unfit::token_of_two),
+    ("client of two", unfit::client_of_two),
+    ("nobody watched", unfit::nobody_watched),
+    ("nobody read at the end", unfit::nobody_read_at_end),
+    ("unknown returned", unfit::unknown_returned),
 ];
 
 /// Seeds tried until a lie finds its occasion.

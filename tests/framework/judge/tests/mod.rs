@@ -6,10 +6,12 @@
 
 mod convicted;
 mod lies;
+mod members;
 mod run;
 mod speed;
 mod store;
 mod told;
+mod unfit;
 mod watchers;
 
 use super::{Verdict, linearizable, revisions};

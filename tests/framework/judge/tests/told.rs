@@ -1,10 +1,7 @@
-//! Lies of watches, members and recorders: a true history with one thing changed.
-
-use bytes::Bytes;
+//! Lies of watches: a true history with one thing changed.
 
 use crate::history::{
-    Args, Change, ChangeKind, Filter, History, Outcome, Pair, Phase, Record, Reply, Scope, Watch,
-    WatchArgs, WatchEvent,
+    Change, ChangeKind, Filter, History, Record, Scope, Watch, WatchArgs, WatchEvent,
 };
 
 /// Changes something in a history; false if there is no occasion.
@@ -43,7 +40,7 @@ fn args(history: &History, watch: u64) -> WatchArgs {
 }
 
 /// Inserts or removes a record and keeps the count of lines right.
-fn recount(history: &mut History) {
+pub(super) fn recount(history: &mut History) {
     let lines = history.records.len() as u64;
     if let Some(Record::End(end)) = history.records.last_mut() {
         end.lines = lines;
@@ -418,150 +415,4 @@ pub(super) fn history_rewritten(history: &mut History) -> bool {
         }
     }
     false
-}
-
-fn last_of(history: &mut History) -> Option<&mut crate::history::Final> {
-    history.records.iter_mut().find_map(|record| match record {
-        Record::Final(last) => Some(last),
-        _ => None,
-    })
-}
-
-pub(super) fn member_ends_differently(history: &mut History) -> bool {
-    last_of(history).and_then(|last| last.kvs.pop()).is_some()
-}
-
-pub(super) fn member_ends_behind(history: &mut History) -> bool {
-    last_of(history).map(|last| last.revision -= 1).is_some()
-}
-
-pub(super) fn hash_differs(history: &mut History) -> bool {
-    last_of(history).map(|last| last.hash += 1).is_some()
-}
-
-pub(super) fn key_appears_at_end(history: &mut History) -> bool {
-    let stray = Pair {
-        key: Bytes::from_static(b"stray"),
-        ..Pair::default()
-    };
-    last_of(history).map(|last| last.kvs.push(stray)).is_some()
-}
-
-pub(super) fn write_of_unknown_outcome_told_as_ok(history: &mut History) -> bool {
-    // One that never ran.
-    let written: Vec<Vec<u8>> = history
-        .watches()
-        .filter_map(|record| match &record.event {
-            WatchEvent::Batch { events, .. } => Some(events),
-            _ => None,
-        })
-        .flatten()
-        .map(|event| event.kv.value.token().to_vec())
-        .collect();
-    let unknown = history.operations().find(|operation| {
-        let token = operation.token.clone().unwrap_or_default();
-        operation.unknown()
-            && matches!(operation.args, Args::Put(_))
-            && !written.contains(&token.into_bytes())
-    });
-    let Some(id) = unknown.map(|operation| operation.id) else {
-        return false;
-    };
-    let revision = history
-        .finals()
-        .map(|last| last.revision)
-        .max()
-        .unwrap_or(0);
-    for record in &mut history.records {
-        match record {
-            Record::Op(operation) if operation.id == id => {
-                operation.return_ns = Some(operation.call_ns + 1);
-                operation.outcome = Outcome::Ok(crate::history::Answer {
-                    reply: Reply::Put(crate::history::Stored::default()),
-                    header: crate::history::Header {
-                        revision: Some(revision),
-                        ..crate::history::Header::default()
-                    },
-                });
-            }
-            Record::End(end) => end.unknown -= 1,
-            _ => {}
-        }
-    }
-    true
-}
-
-/// What makes a history unfit.
-pub(super) mod unfit {
-    use super::*;
-
-    pub(in super::super) fn end_missing(history: &mut History) -> bool {
-        history.records.pop().is_some()
-    }
-
-    pub(in super::super) fn line_lost(history: &mut History) -> bool {
-        let middle = history.records.len() / 2;
-        history.records.remove(middle);
-        true
-    }
-
-    pub(in super::super) fn fault_unproved(history: &mut History) -> bool {
-        history.records.iter_mut().any(|record| match record {
-            Record::Fault(fault) if fault.phase == Phase::End => fault.proof.take().is_some(),
-            _ => false,
-        })
-    }
-
-    pub(in super::super) fn token_of_two(history: &mut History) -> bool {
-        let mut first = None;
-        history.records.iter_mut().any(|record| match record {
-            Record::Op(operation) if operation.token.is_some() => match &first {
-                None => {
-                    first.clone_from(&operation.token);
-                    false
-                }
-                Some(_) => {
-                    operation.token.clone_from(&first);
-                    true
-                }
-            },
-            _ => false,
-        })
-    }
-
-    pub(in super::super) fn client_of_two(history: &mut History) -> bool {
-        // Everybody is one client.
-        for record in &mut history.records {
-            if let Record::Op(operation) = record {
-                operation.client = 1;
-            }
-        }
-        true
-    }
-
-    pub(in super::super) fn nobody_watched(history: &mut History) -> bool {
-        history
-            .records
-            .retain(|record| !matches!(record, Record::Watch(_)));
-        recount(history);
-        true
-    }
-
-    pub(in super::super) fn nobody_read_at_end(history: &mut History) -> bool {
-        history
-            .records
-            .retain(|record| !matches!(record, Record::Final(_)));
-        recount(history);
-        true
-    }
-
-    pub(in super::super) fn unknown_returned(history: &mut History) -> bool {
-        history.records.iter_mut().any(|record| match record {
-            Record::Op(operation) if operation.unknown() => {
-                operation.return_ns = Some(operation.call_ns);
-                true
-            }
-            _ => false,
-        })
-    }
 }

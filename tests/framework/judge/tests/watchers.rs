@@ -111,7 +111,7 @@ impl Watchers {
     }
 
     /// Confirms a watch, or cancels it if what it needs is compacted.
-    fn confirm(&mut self, watcher: &mut Watcher, applied: i64, store: &Store, now: u64) -> bool {
+    fn confirm(&self, watcher: &mut Watcher, applied: i64, store: &Store, now: u64) -> bool {
         if !watcher.created {
             watcher.created = true;
             if watcher.args.start_revision == 0 {
@@ -138,14 +138,7 @@ impl Watchers {
         false
     }
 
-    fn send(
-        &mut self,
-        watcher: &mut Watcher,
-        applied: i64,
-        store: &Store,
-        now: u64,
-        rng: &mut StdRng,
-    ) {
+    fn send(&self, watcher: &mut Watcher, applied: i64, store: &Store, now: u64, rng: &mut StdRng) {
         while watcher.next <= applied {
             let until = applied.min(watcher.next + rng.random_range(0..20_i64));
             let events: Vec<_> = (watcher.next..=until)
