@@ -226,8 +226,8 @@ impl Disks {
         else {
             return;
         };
-        let mut ids = entries.voters_at(applied.index);
-        ids.extend(cluster.ids());
+        let voters = entries.voters_from(applied.index).flatten();
+        let ids: BTreeSet<_> = voters.chain(cluster.ids()).collect();
         let books = Books::read(cluster, ids);
         check_durable(&books, entries, id, applied);
     }
@@ -249,17 +249,16 @@ impl Disks {
     }
 }
 
-/// Whether a quorum would have an entry again after all power was lost.
+/// Whether a quorum would have an entry again after all power was lost: of the voters at that entry or of any later ones, since a
+/// configuration counts as soon as it is in the leader's log, and commits what lies before it too.
 fn check_durable(books: &Books, entries: &Entries, applied_by: u64, applied: Position) {
     let holds = books.sound.iter().filter(|(_, book)| book.holds(applied));
     let holds = holds.map(|(id, _)| *id);
-    let durable = holds.chain(books.rotten.iter().copied()).collect();
-    // A leader counts by the last configuration in its log, be it behind the entry and not committed yet.
-    let behind = books.sound.values().filter(|book| book.holds(applied));
-    let behind = behind.flat_map(|book| &book.entries);
-    let behind = behind.filter(|entry| entry.position.index > applied.index);
-    let mut voters = vec![entries.voters_at(applied.index)];
-    voters.extend(behind.filter_map(|entry| entry.voters.clone()));
+    let durable: BTreeSet<_> = holds.chain(books.rotten.iter().copied()).collect();
+    let logged = books.sound.values().flat_map(|book| &book.entries);
+    let later = logged.filter(|entry| entry.position > applied);
+    let later = later.filter_map(|entry| entry.voters.clone());
+    let voters: Vec<_> = entries.voters_from(applied.index).chain(later).collect();
     let last = |(id, book): (&u64, &Logbook)| format!("{id:x}: {:?}", book.last());
     assert!(
         voters.iter().any(|voters| is_quorum(&durable, voters)),

@@ -102,6 +102,13 @@ impl Entries {
             .unwrap_or_default()
     }
 
+    /// Who votes on the entry at `index`, and each who came after.
+    pub(super) fn voters_from(&self, index: u64) -> impl Iterator<Item = BTreeSet<u64>> {
+        let at = self.voters_at(index);
+        let later = self.configurations.range(index.saturating_add(1)..);
+        std::iter::once(at).chain(later.map(|(_, voters)| voters.clone()))
+    }
+
     /// Who votes now, as far as anybody has applied it.
     pub(super) fn voters(&self) -> BTreeSet<u64> {
         self.voters_at(u64::MAX)

@@ -33,6 +33,9 @@ const TWICE_ONCE_IN: u64 = 10;
 /// After so many failures no other seed begins: they all say the same.
 const FAILURES_MAX: usize = 3;
 
+/// After so many seeds it is said how far they are.
+const PROGRESS_EACH: u64 = 50;
+
 /// How often a run is asked whether one of its tasks has panicked.
 const PANIC_LOOK: Duration = Duration::from_millis(20);
 
@@ -71,6 +74,7 @@ struct Set<'a> {
     next: AtomicU64,
     end: u64,
     twice_once_in: Option<u64>,
+    done: AtomicU64,
     failed: Mutex<Vec<u64>>,
     coverage: Mutex<Coverage>,
 }
@@ -83,6 +87,7 @@ impl<'a> Set<'a> {
             next: AtomicU64::new(options.from),
             end: options.from + options.seeds.unwrap_or(count),
             twice_once_in: None,
+            done: AtomicU64::new(0),
             failed: Mutex::default(),
             coverage: Mutex::default(),
         }
@@ -132,6 +137,10 @@ impl<'a> Set<'a> {
             self.tell(seed, &failure);
         }
         self.coverage.lock().add(&first.coverage);
+        let done = self.done.fetch_add(1, Ordering::Relaxed) + 1;
+        if done.is_multiple_of(PROGRESS_EACH) {
+            println!("{}: {done} seeds are done", self.test);
+        }
         true
     }
 
