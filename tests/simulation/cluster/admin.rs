@@ -17,6 +17,9 @@ use crate::{
 /// How long the operator waits for a change.
 const PATIENCE: Duration = Duration::from_secs(8);
 
+/// A damaged member can be removed within this time, whatever else goes wrong meanwhile.
+const REPLACED_WITHIN: Duration = Duration::from_secs(120);
+
 /// How long a removed member may go on before its computer is switched off.
 const REMOVED_MAX: Duration = Duration::from_millis(1500);
 
@@ -135,7 +138,12 @@ impl Operator {
 
     /// A member whose disk is damaged goes, and another comes.
     pub(crate) async fn replace(&self, id: u64) {
+        let end = world::now() + REPLACED_WITHIN;
         while self.cluster.ids().contains(&id) {
+            assert!(
+                world::now() < end,
+                "member {id:x}, which is damaged, cannot be removed"
+            );
             self.remove(id).await;
             self.tidy().await;
             world::sleep(Duration::from_millis(200)).await;

@@ -77,6 +77,11 @@ impl Invariants {
         !self.0.entries.lock().voters().contains(&id)
     }
 
+    /// How many vote, as far as anybody has applied it.
+    pub(crate) fn voters(&self) -> usize {
+        self.0.entries.lock().voters().len()
+    }
+
     /// Terms that had a leader.
     pub(crate) fn led_terms(&self) -> usize {
         self.0.ballots.lock().elected.len()
