@@ -42,8 +42,8 @@ struct Computer {
     incarnation: u64,
     /// One is being started.
     starting: bool,
-    /// The process may end by itself: its disk is to fail, or it is to be removed.
-    may_stop: bool,
+    /// Faults under which the process may end by itself: its disk is to fail, or it is to be removed.
+    may_stop: usize,
     /// A bit on its disk has flipped.
     rotten: bool,
     /// It was removed and never starts again.
@@ -118,7 +118,7 @@ impl Cluster {
             process: None,
             incarnation: 0,
             starting: false,
-            may_stop: false,
+            may_stop: 0,
             rotten: false,
             retired: false,
         };
@@ -234,12 +234,15 @@ impl Cluster {
 
     /// Lets a member end by itself, or forbids it again.
     pub(crate) fn set_may_stop(&self, id: u64, may_stop: bool) {
-        self.with(id, |computer| computer.may_stop = may_stop);
+        self.with(id, |computer| match may_stop {
+            true => computer.may_stop += 1,
+            false => computer.may_stop -= 1,
+        });
     }
 
     /// Whether the disk of a member is at fault.
     pub(crate) fn may_stop(&self, id: u64) -> bool {
-        self.with(id, |computer| computer.may_stop || computer.rotten)
+        self.with(id, |computer| computer.may_stop > 0 || computer.rotten)
     }
 
     /// Flips a bit in the log of a member that does not run; the file, if there was one.
