@@ -67,7 +67,9 @@ impl Server {
         let Some(quota) = self.config.quota() else {
             return true;
         };
-        cost == 0 || self.reader.sizes().physical.saturating_add(cost) < quota
+        // What was applied a moment ago is not in the files yet, and counts: many fast writes would go far beyond the quota.
+        let size = self.reader.sizes().physical + self.reader.uncommitted_bytes();
+        cost == 0 || size.saturating_add(cost) < quota
     }
 
     /// Raises this member's alarm, unless it stands already, and makes the answer.

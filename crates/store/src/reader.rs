@@ -1,6 +1,6 @@
 //! What everybody but the writer sees.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use catena_api::etcd::etcdserverpb as pb;
 
@@ -189,6 +189,16 @@ impl Reader {
     /// Sizes of the engine's files.
     pub fn sizes(&self) -> Sizes {
         self.shared.load().records.base.backend.sizes()
+    }
+
+    /// Bytes that the engine will hold beside [`sizes`](Self::sizes) once all that is applied is committed; roughly, and rather more.
+    pub fn uncommitted_bytes(&self) -> u64 {
+        let Shared {
+            unsealed_bytes,
+            sealed_bytes,
+            ..
+        } = &*self.shared;
+        (unsealed_bytes.load(Ordering::Relaxed) + sealed_bytes.load(Ordering::Relaxed)) as u64
     }
 
     /// Gives space back to the file system. Takes long: not for an async thread.

@@ -71,6 +71,8 @@ pub(crate) struct Shared {
     pub(crate) compacted: watch::Sender<i64>,
     pub(crate) lease_changes: broadcast::Sender<LeaseChange>,
     hashes: Mutex<VecDeque<KvHash>>,
+    /// Bytes that are applied and not sealed.
+    pub(crate) unsealed_bytes: AtomicUsize,
     /// Bytes that are sealed and not committed.
     pub(crate) sealed_bytes: AtomicUsize,
     /// Held by whoever writes to the engine or takes a new view of it.
@@ -96,6 +98,7 @@ impl Shared {
             compacted: watch::Sender::new(compacted),
             lease_changes: lease::feed(),
             hashes: Mutex::default(),
+            unsealed_bytes: AtomicUsize::new(0),
             sealed_bytes: AtomicUsize::new(0),
             commit: Mutex::new(()),
             state: ArcSwap::from_pointee(State { ledger, records }),
@@ -162,6 +165,7 @@ impl Shared {
         drop(current);
         hub.reset(ledger.revision);
         drop(hub);
+        self.unsealed_bytes.store(0, Ordering::Relaxed);
         self.sealed_bytes.store(0, Ordering::Relaxed);
         self.hashes.lock().clear();
         self.compacted.send_replace(compacted);

@@ -44,12 +44,11 @@ async fn full_database_refuses_writes_and_raises_the_alarm() {
         (refused.code(), refused.message()),
         (Code::ResourceExhausted, text)
     );
-    // Before validation, and although the next one is small.
-    assert_error(
-        one.kv().put(put("", "")).await,
-        Code::ResourceExhausted,
-        text,
-    );
+    // Before validation; and by the alarm although there would be room.
+    for refused in [put("", &"v".repeat(16 << 10)), put("k", "")] {
+        let refused = one.kv().put(refused).await;
+        assert_error(refused, Code::ResourceExhausted, text);
+    }
     let grant = pb::LeaseGrantRequest { id: 1, ttl: 60 };
     assert_error(
         one.lease().lease_grant(grant).await,

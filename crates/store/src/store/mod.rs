@@ -148,6 +148,8 @@ impl Store {
             self.ledger.membership = Some((Some(position), membership));
         }
         self.pending.is_dirty = true;
+        let unsealed_bytes = &self.shared.unsealed_bytes;
+        unsealed_bytes.store(self.pending.bytes, Ordering::Relaxed);
         self.shared.publish(&self.ledger, effects.batches);
         for change in effects.leases {
             self.shared.tell(change);
@@ -188,6 +190,7 @@ impl Store {
         self.shared
             .sealed_bytes
             .fetch_add(pending.bytes, Ordering::Relaxed);
+        self.shared.unsealed_bytes.store(0, Ordering::Relaxed);
         Some(Sealed {
             layer: records.layers[records.layers.len() - 1].clone(),
             bytes: pending.bytes,

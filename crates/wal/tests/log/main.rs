@@ -10,6 +10,7 @@ mod purge;
 
 use std::{
     fs,
+    io::ErrorKind,
     path::{Path, PathBuf},
 };
 
@@ -99,11 +100,15 @@ fn segments(dir: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Stops the log without the farewell of [`Wal::close`]: what a crash of the process leaves, copied to another directory.
+/// Stops the log without the farewell of [`Wal::close`]: what a crash of the process leaves, copied to another directory. Segments
+/// that are no longer needed are removed meanwhile, oldest first: copied newest first, what is there is what some crash leaves.
 fn crashed(dir: &Path) -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();
-    for path in segments(dir) {
-        fs::copy(&path, copy.path().join(path.file_name().unwrap())).unwrap();
+    for path in segments(dir).iter().rev() {
+        match fs::copy(path, copy.path().join(path.file_name().unwrap())) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            copied => drop(copied.unwrap()),
+        }
     }
     copy
 }
