@@ -42,15 +42,21 @@ async fn client_traffic(stand: &Stand) -> Result<()> {
     Ok(())
 }
 
-/// The greeting of the second member to the first.
+/// The greeting of another member to the first: of one that it has met before, which the leader and its followers have.
 async fn greeting(stand: &Stand) -> Result<HelloRequest> {
-    let status = stand.client()?.status().await?.header.context("a header")?;
-    let other = stand.cluster.client(1)?.status().await?;
+    let status = stand.client()?.status().await?;
+    let header = status.header.context("a header")?;
+    let from = if status.leader == header.member_id {
+        let other = stand.cluster.client(1)?.status().await?;
+        other.header.context("a header")?.member_id
+    } else {
+        status.leader
+    };
     Ok(HelloRequest {
         protocol_version: 1,
-        cluster_id: status.cluster_id,
-        from: other.header.context("a header")?.member_id,
-        to: status.member_id,
+        cluster_id: header.cluster_id,
+        from,
+        to: header.member_id,
         // Not its own: who says so has lost its data.
         incarnation: 1,
     })
@@ -94,7 +100,8 @@ async fn strangers_are_told_why(stand: &Stand) -> Result<()> {
     ];
     let mut door = DoorClient::connect(stand.member().peer_url()).await?;
     for (hello, text) in cases {
-        let status = door.hello(hello).await.err().context("let in")?;
+        let status = door.hello(hello).await.err();
+        let status = status.with_context(|| format!("let in, instead of: {text}"))?;
         ensure!(status.code() == Code::FailedPrecondition, "{status:?}");
         ensure!(status.message().contains(text), "{text}: {status:?}");
     }

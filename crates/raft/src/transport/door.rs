@@ -140,6 +140,7 @@ impl Door for Doorkeeper {
         if !self.sessions.open(hello.from, session.clone()) {
             return Err(refuse("too many members speak to this one".to_owned()));
         }
+        self.shared.greetings.count(hello.from);
         Ok(Response::new(HelloResponse {
             incarnation: self.shared.identity.incarnation,
             session,

@@ -7,7 +7,9 @@
 //!    └──── failed ─────────┴──────── broken ──────┘
 //! ```
 //!
-//! Callers wait while a connection is made, within their own time; while it pauses they fail at once with the last error.
+//! Callers wait while a connection is made, within their own time; while it pauses they fail at once with the last error. A greeting
+//! of that peer, on another lane or by itself, ends the pause. A peer that has restarted knows no session of before: it is greeted
+//! anew, and asked again, since it has not looked at the request.
 
 use std::{
     pin::Pin,
@@ -26,14 +28,16 @@ use futures_util::{Stream, StreamExt};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tonic::{
-    Request, Streaming,
+    Request, Status, Streaming,
     metadata::{Ascii, MetadataValue},
     transport::{Channel, Endpoint},
 };
 
 use super::{
     CONNECTION_WINDOW_BYTES, FRAME_BYTES_MAX, KEEPALIVE, METHOD_KEY, PROTOCOL_VERSION, SESSION_KEY,
-    STREAM_WINDOW_BYTES, Shared, incarnation::Known, status::from_status,
+    STREAM_WINDOW_BYTES, Shared,
+    incarnation::Known,
+    status::{from_status, is_stranger},
 };
 use crate::{blocking::timeout, method};
 
@@ -85,7 +89,12 @@ struct Connection {
 
 #[derive(Clone)]
 enum State {
-    Idle { retry_at: Duration, error: NetError },
+    Idle {
+        retry_at: Duration,
+        /// Greetings of the peer until then.
+        greetings: u64,
+        error: NetError,
+    },
     Connecting,
     Connected(Arc<Connection>),
 }
@@ -110,6 +119,7 @@ impl Lane {
     pub(super) fn new(shared: Arc<Shared>, to: u64) -> Self {
         let idle = State::Idle {
             retry_at: Duration::ZERO,
+            greetings: 0,
             error: NetError::Unreachable("never connected".to_owned()),
         };
         Self {
@@ -149,54 +159,67 @@ impl Lane {
 
     async fn ask(&self, method: u32, body: Bytes, limit: Duration) -> Result<Bytes, NetError> {
         let clock = self.inner.shared.runtime.clock.clone();
-        let begin = clock.now();
-        let connected = timeout(clock.as_ref(), limit, self.connected()).await;
-        let connection = connected
-            .unwrap_or_else(|| Err(NetError::Unreachable("still connecting".to_owned())))?;
-        let mut client = connection.client.clone();
-        let request = connection.request(Frame { method, body });
-        let left = limit.saturating_sub(clock.now().saturating_sub(begin));
-        match timeout(clock.as_ref(), left, client.call(request)).await {
-            Some(Ok(answer)) => {
-                connection.silent_calls.store(0, Ordering::Relaxed);
-                Ok(answer.into_inner().body)
-            }
-            Some(Err(status)) => {
-                let error = from_status(&status);
-                self.failed(&connection, &error);
-                Err(error)
-            }
-            None => {
-                let silent = connection.silent_calls.fetch_add(1, Ordering::Relaxed) + 1;
-                if silent >= SILENT_CALLS_MAX {
-                    self.disconnect(&connection, NetError::Timeout);
+        let deadline = clock.now() + limit;
+        let left = || deadline.saturating_sub(clock.now());
+        let mut greeted_anew = false;
+        loop {
+            let connected = timeout(clock.as_ref(), left(), self.connected()).await;
+            let connection = connected
+                .unwrap_or_else(|| Err(NetError::Unreachable("still connecting".to_owned())))?;
+            let mut client = connection.client.clone();
+            let body = body.clone();
+            let request = connection.request(Frame { method, body });
+            match timeout(clock.as_ref(), left(), client.call(request)).await {
+                Some(Ok(answer)) => {
+                    connection.silent_calls.store(0, Ordering::Relaxed);
+                    return Ok(answer.into_inner().body);
                 }
-                Err(NetError::Timeout)
+                Some(Err(status)) => {
+                    let error = self.failed(&connection, &status);
+                    if is_stranger(&status) && !std::mem::replace(&mut greeted_anew, true) {
+                        continue;
+                    }
+                    return Err(error);
+                }
+                None => {
+                    let silent = connection.silent_calls.fetch_add(1, Ordering::Relaxed) + 1;
+                    if silent >= SILENT_CALLS_MAX {
+                        self.disconnect(&connection, NetError::Timeout);
+                    }
+                    return Err(NetError::Timeout);
+                }
             }
         }
     }
 
     /// Opens a stream.
     pub(super) async fn stream(&self, method: u32) -> Result<Duplex, NetError> {
-        let connection = self.connected().await?;
-        let (tx, frames) = mpsc::channel::<Bytes>(STREAM_FRAMES_MAX);
-        let lane = self.inner.clone();
-        let frames = Sent { frames, lane };
-        let mut request = connection.request(frames);
-        request
-            .metadata_mut()
-            .insert(METHOD_KEY, MetadataValue::from(method));
-        let opened = connection.client.clone().stream(request).await;
-        let answers = opened.map_err(|status| {
-            let error = from_status(&status);
-            self.failed(&connection, &error);
-            self.inner.shared.observer.peer_failed(self.inner.to);
-            error
-        })?;
-        let (to_us, rx) = mpsc::channel(STREAM_FRAMES_MAX);
-        // Ends with the stream, when either side drops it.
-        tokio::spawn(forward(answers.into_inner(), to_us, self.inner.clone()));
-        Ok(Duplex { tx, rx })
+        let mut greeted_anew = false;
+        loop {
+            let connection = self.connected().await?;
+            let (tx, frames) = mpsc::channel::<Bytes>(STREAM_FRAMES_MAX);
+            let lane = self.inner.clone();
+            let mut request = connection.request(Sent { frames, lane });
+            request
+                .metadata_mut()
+                .insert(METHOD_KEY, MetadataValue::from(method));
+            match connection.client.clone().stream(request).await {
+                Ok(answers) => {
+                    let (to_us, rx) = mpsc::channel(STREAM_FRAMES_MAX);
+                    // Ends with the stream, when either side drops it.
+                    tokio::spawn(forward(answers.into_inner(), to_us, self.inner.clone()));
+                    return Ok(Duplex { tx, rx });
+                }
+                Err(status) => {
+                    let error = self.failed(&connection, &status);
+                    if is_stranger(&status) && !std::mem::replace(&mut greeted_anew, true) {
+                        continue;
+                    }
+                    self.inner.shared.observer.peer_failed(self.inner.to);
+                    return Err(error);
+                }
+            }
+        }
     }
 
     /// The connection, made if there is none.
@@ -207,8 +230,14 @@ impl Lane {
             match now {
                 State::Connected(connection) => return Ok(connection),
                 State::Connecting => {}
-                State::Idle { retry_at, error } => {
-                    if self.inner.shared.runtime.clock.now() < retry_at {
+                State::Idle {
+                    retry_at,
+                    greetings,
+                    error,
+                } => {
+                    let shared = &self.inner.shared;
+                    let pauses = shared.runtime.clock.now() < retry_at;
+                    if pauses && shared.greetings.of(self.inner.to) == greetings {
                         return Err(error);
                     }
                     self.connect();
@@ -239,20 +268,28 @@ impl Lane {
     }
 
     /// A call over this connection failed.
-    fn failed(&self, connection: &Arc<Connection>, error: &NetError) {
+    fn failed(&self, connection: &Arc<Connection>, status: &Status) -> NetError {
+        let error = from_status(status);
         match error {
             // Without a connection or a session nothing will go through any more.
             NetError::Unreachable(_) => self.disconnect(connection, error.clone()),
             NetError::Refused(_) | NetError::Lost(_) | NetError::Timeout => {}
         }
+        error
     }
 
     fn disconnect(&self, connection: &Arc<Connection>, error: NetError) {
-        let retry_at = self.inner.shared.runtime.clock.now();
+        let shared = &self.inner.shared;
+        let retry_at = shared.runtime.clock.now();
+        let greetings = shared.greetings.of(self.inner.to);
         self.inner.state.send_if_modified(|state| {
             let ours = matches!(state, State::Connected(now) if Arc::ptr_eq(now, connection));
             if ours {
-                *state = State::Idle { retry_at, error };
+                *state = State::Idle {
+                    retry_at,
+                    greetings,
+                    error,
+                };
             }
             ours
         });
@@ -272,6 +309,7 @@ impl Connection {
 impl Inner {
     /// Tries each URL of the peer once.
     async fn attempt(&self) {
+        let greetings = self.shared.greetings.of(self.to);
         let mut last = NetError::Unreachable(format!("no peer URL of {:x} is known", self.to));
         for url in self.shared.addresses.urls(self.to) {
             let clock = self.shared.runtime.clock.as_ref();
@@ -281,6 +319,7 @@ impl Inner {
             match greeted {
                 Ok(connection) => {
                     self.failures.store(0, Ordering::Relaxed);
+                    self.shared.greetings.count(self.to);
                     tracing::debug!(peer = format_args!("{:x}", self.to), url, "connected");
                     self.state
                         .send_replace(State::Connected(Arc::new(connection)));
@@ -298,6 +337,7 @@ impl Inner {
         }
         self.state.send_replace(State::Idle {
             retry_at: self.shared.runtime.clock.now() + pause,
+            greetings,
             error: last,
         });
     }

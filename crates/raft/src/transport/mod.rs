@@ -67,7 +67,22 @@ struct Shared {
     identity: Identity,
     addresses: AddressBook,
     incarnations: Incarnations,
+    greetings: Greetings,
     observer: Arc<dyn Observer>,
+}
+
+/// How often each member was greeted or has greeted: one more says that it can be reached again.
+#[derive(Default)]
+struct Greetings(Mutex<BTreeMap<u64, u64>>);
+
+impl Greetings {
+    fn of(&self, id: u64) -> u64 {
+        self.0.lock().get(&id).copied().unwrap_or(0)
+    }
+
+    fn count(&self, id: u64) {
+        *self.0.lock().entry(id).or_default() += 1;
+    }
 }
 
 impl Transport {
@@ -81,6 +96,7 @@ impl Transport {
                 identity: config.identity,
                 addresses: config.addresses.clone(),
                 incarnations,
+                greetings: Greetings::default(),
                 observer: config.observer.clone(),
             }),
             lanes: Mutex::default(),

@@ -20,13 +20,17 @@ pub(super) fn from_status(status: &Status) -> NetError {
     match status.code() {
         Code::FailedPrecondition => NetError::Refused(status.message().to_owned()),
         Code::DeadlineExceeded | Code::Cancelled => NetError::Timeout,
-        // The session is unknown, so the request was not looked at.
-        Code::Unauthenticated => NetError::Unreachable(status.message().to_owned()),
+        _ if is_stranger(status) => NetError::Unreachable(status.message().to_owned()),
         Code::Unavailable if is_connect_error(status) => {
             NetError::Unreachable(status.message().to_owned())
         }
         _ => NetError::Lost(status.message().to_owned()),
     }
+}
+
+/// Whether the session is unknown, so that the request was not looked at.
+pub(super) fn is_stranger(status: &Status) -> bool {
+    status.code() == Code::Unauthenticated
 }
 
 /// Whether there was no connection, so that nothing was sent.

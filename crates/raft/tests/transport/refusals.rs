@@ -6,6 +6,7 @@ use bytes::Bytes;
 use catena_api::peer::{Frame, HelloRequest, door_client::DoorClient, peer_client::PeerClient};
 use catena_raft::Stop;
 use catena_runtime::{NetError, Network};
+use tokio::net::TcpListener;
 use tonic::{Code, Request, Status, transport::Channel};
 
 use crate::members::{Founders, Running, listen, put_surely, wait_until};
@@ -229,4 +230,36 @@ async fn unreachable_peer_is_called_so() {
     };
     assert!(text.contains("no peer URL of 2a is known"), "{text}");
     founders.stop().await;
+}
+
+#[tokio::test]
+async fn peer_that_has_restarted_is_greeted_anew_within_the_call() {
+    let mut founders = Founders::new(3).await;
+    let of_two = founders.running.remove(2);
+    let (from, to) = (&founders.running[0].transport, of_two.identity.member_id);
+    // Looked at, and refused.
+    let unknown = || from.call(to, 99, Bytes::new(), PATIENCE);
+    assert!(matches!(unknown().await, Err(NetError::Refused(_))));
+    let address = of_two.url.trim_start_matches("http://").to_owned();
+    of_two.stop().await;
+    let listener = wait_for_port(&address).await;
+    let member = founders.members[2].clone();
+    let dir = founders.dirs[2].path();
+    let back = Running::start(dir, listener, founders.cluster_id, &member, None).await;
+    // A leader has met it while it was away, and pauses.
+    while let Err(NetError::Unreachable(text)) = unknown().await {
+        assert!(text.contains("transport error"), "{text}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    back.stop().await;
+    founders.stop().await;
+}
+
+async fn wait_for_port(address: &str) -> TcpListener {
+    loop {
+        if let Ok(listener) = TcpListener::bind(address).await {
+            return listener;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
