@@ -35,6 +35,8 @@ pub struct Place {
     /// What its program is started through: a command that replaces itself by the program, such as `nsenter` or `env`, so that the
     /// process id is the member's.
     pub through: Vec<String>,
+    /// The program, if not the target's own.
+    pub program: Option<PathBuf>,
 }
 
 /// One member: its place on the disk and on the network, and its process while it runs.
@@ -168,7 +170,7 @@ impl Member {
     }
 
     fn command(&self) -> Result<Command> {
-        let direct = self.target.command()?;
+        let direct = self.target.command(self.place.program.as_deref())?;
         let Some((first, rest)) = self.place.through.split_first() else {
             return Ok(direct);
         };

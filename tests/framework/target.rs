@@ -2,7 +2,7 @@
 
 use std::{
     env, fmt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::OnceLock,
 };
@@ -47,9 +47,10 @@ impl Target {
         }
     }
 
-    /// The command that runs one member; flags follow.
-    pub(crate) fn command(self) -> Result<Command> {
-        let mut command = Command::new(self.program()?);
+    /// The command that runs one member, from another program if one is given; flags follow.
+    pub(crate) fn command(self, program: Option<&Path>) -> Result<Command> {
+        let program = program.map_or_else(|| self.program(), |program| Ok(program.to_owned()))?;
+        let mut command = Command::new(program);
         if self.is_catena() {
             command.arg("server");
         }

@@ -136,6 +136,7 @@ impl Ground {
             through: net
                 .as_ref()
                 .map_or(Vec::new(), |net| net.through(&Net::host_of(place))),
+            program: None,
         });
         let setup = Setup::new(target, members)
             .flags(&FLAGS)
