@@ -8,7 +8,7 @@ use std::{
 
 use crate::root;
 
-/// Which of our crates a crate may depend on. The binary and the tests may depend on all.
+/// Which of our crates a crate may depend on. The binary, the tests and the benchmark may depend on all.
 const EDGES: &[(&str, &[&str])] = &[
     ("api", &[]),
     ("runtime", &[]),
@@ -24,7 +24,7 @@ const EDGES: &[(&str, &[&str])] = &[
 ];
 
 /// Crates that may depend on any other.
-const TOPS: [&str; 2] = ["catena", "tests"];
+const TOPS: [&str; 3] = ["catena", "tests", "benches"];
 
 /// Libraries that only these crates may name.
 const ONLY: &[(&str, &[&str])] = &[
@@ -34,8 +34,8 @@ const ONLY: &[(&str, &[&str])] = &[
     ("openraft-rt-sim", &["raft", "tests"]),
     ("redb", &["store"]),
     ("sled", &["store"]),
-    ("anyhow", &["catena", "tests"]),
-    ("clap", &["catena"]),
+    ("anyhow", &["catena", "tests", "benches"]),
+    ("clap", &["catena", "benches"]),
 ];
 
 /// One dependency line of a manifest.
@@ -71,7 +71,7 @@ fn manifests() -> BTreeMap<String, String> {
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .collect();
-    folders.push(root().join("tests"));
+    folders.extend(["tests", "benches"].map(|folder| root().join(folder)));
     let read = |folder: &Path| {
         let name = folder.file_name().unwrap().to_string_lossy().into_owned();
         (name, fs::read_to_string(folder.join("Cargo.toml")).unwrap())

@@ -162,7 +162,7 @@ fn one_crate_names_openraft() {
 fn no_test_is_switched_off() {
     // In two parts, so that this file does not find itself.
     let mark = ["#[", "ignore"].concat();
-    for path in files("crates").into_iter().chain(files("tests")) {
+    for path in ["crates", "tests", "benches"].into_iter().flat_map(files) {
         let text = fs::read_to_string(&path).unwrap();
         assert!(!text.contains(&mark), "{} ignores a test", path.display());
     }
@@ -173,7 +173,10 @@ const LINES_MAX: usize = 600;
 
 #[test]
 fn files_are_of_a_length_that_can_be_read() {
-    for source in production("crates") {
+    for source in production("crates")
+        .into_iter()
+        .chain(production("benches"))
+    {
         let length = source.lines.len();
         assert!(length <= LINES_MAX, "{} has {length} lines", source.path);
     }

@@ -1,0 +1,13 @@
+//! The commands, one file each.
+
+mod full;
+mod micro;
+mod one;
+mod quick;
+mod scenarios;
+
+pub(crate) use full::Full;
+pub(crate) use micro::Micro;
+pub(crate) use one::One;
+pub(crate) use quick::Quick;
+pub(crate) use scenarios::Scenarios;

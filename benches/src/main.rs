@@ -1,0 +1,85 @@
+//! The benchmark: the same load on Catena, on two real etcds and on a bare gRPC server, on the same machine in turn.
+//!
+//! ```text
+//! cargo run --release -p catena-benches -- one --op put --clients 64 --target catena --members 1 --seconds 5
+//! ```
+//!
+//! - [`wire`]: a gRPC client that costs a few microseconds a call;
+//! - [`load`]: clients, closed and open loops, and what they ask for;
+//! - [`subject`]: the servers, as the tests' framework starts them, and the [`floor`];
+//! - [`cell`]: one operation by so many clients; [`rounds`]: cells on all subjects in turn;
+//! - [`scenario`]: what is no throughput: watchers, memory, maintenance, snapshots;
+//! - [`micro`]: what each request pays, piece by piece;
+//! - [`report`]: ratios with their spread, tables and plots.
+//!
+//! Figures compare only within one run: a machine is twice as fast an hour later. Timings are never asserted.
+
+mod wire;
+
+mod histogram;
+mod process;
+
+mod load;
+
+mod floor;
+mod subject;
+
+mod cell;
+mod machine;
+mod report;
+mod rounds;
+mod scenario;
+
+mod micro;
+
+mod command;
+
+use std::fs;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use framework::peers::target_dir;
+
+use crate::command::{Full, Micro, One, Quick, Scenarios};
+
+/// What to run.
+#[derive(Debug, Parser)]
+#[command(about = "The same load on Catena, on real etcds and on a bare gRPC server, side by side")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// All of it: about 40 minutes; the report goes to benches/results.
+    Full(Full),
+    /// The working tree beside the commit before it, in under three minutes once both are built.
+    Quick(Quick),
+    /// One operation against one subject.
+    One(One),
+    /// Scenarios of one store: watchers, a Kubernetes-shaped mix, a long history, a snapshot.
+    Scenarios(Scenarios),
+    /// What each request pays, piece by piece: log, apply, key index, event hub, encoding.
+    Micro(Micro),
+    /// Serves fixed answers; the other commands start it.
+    #[command(hide = true)]
+    Floor,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    // Servers' data lie there too: on the disk of the build, wherever the system keeps its temporary files.
+    let scratch = target_dir().join("benches");
+    fs::create_dir_all(&scratch)?;
+    tempfile::env::override_temp_dir(&scratch.canonicalize()?)
+        .map_err(|had| anyhow::anyhow!("the temporary directory is {} already", had.display()))?;
+    match arguments.command {
+        Command::Full(full) => full.run(),
+        Command::Quick(quick) => quick.run(),
+        Command::One(one) => one.run(),
+        Command::Scenarios(scenarios) => scenarios.run(),
+        Command::Micro(micro) => micro.run(),
+        Command::Floor => floor::serve(),
+    }
+}
