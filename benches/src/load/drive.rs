@@ -55,6 +55,7 @@ struct Drive<'a> {
     first: Option<Sample>,
     latencies: Histogram,
     errors: u64,
+    sent: u64,
     answers: u64,
 }
 
@@ -90,6 +91,7 @@ pub(super) fn run(
         first: None,
         latencies: Histogram::default(),
         errors: 0,
+        sent: 0,
         answers: 0,
     };
     drive.begin()?;
@@ -107,7 +109,7 @@ impl Drive<'_> {
         }
         let now = Instant::now();
         match self.load.pace {
-            Pace::Closed => (0..self.clients.len()).for_each(|client| self.send(client, now)),
+            Pace::Closed => (0..self.clients.len()).for_each(|client| self.again(client, now)),
             Pace::Open { .. } => {
                 self.idle = (0..self.clients.len()).rev().collect();
                 self.next_due = Some(now);
@@ -177,7 +179,16 @@ impl Drive<'_> {
         Ok(())
     }
 
+    /// A client's next request in a closed loop, unless all that are wanted have been sent.
+    fn again(&mut self, client: usize, now: Instant) {
+        match self.load.stop {
+            Stop::Answers(wanted) if self.sent >= wanted => {}
+            Stop::Answers(_) | Stop::After(_) => self.send(client, now),
+        }
+    }
+
     fn send(&mut self, client: usize, due: Instant) {
+        self.sent += 1;
         let state = &mut self.clients[client];
         let connection = &mut self.fleet.connections[state.connection];
         let stream = self.workload.send(client, connection, state.stream);
@@ -246,7 +257,7 @@ impl Drive<'_> {
             self.errors += u64::from(!good);
         }
         match self.load.pace {
-            Pace::Closed => self.send(client, now),
+            Pace::Closed => self.again(client, now),
             Pace::Open { .. } => match self.waiting.pop_front() {
                 Some(due) => self.send(client, due),
                 None => self.idle.push(client),

@@ -19,11 +19,12 @@ const LENGTH: Duration = Duration::from_secs(5);
 
 /// Puts at a fixed pace: 20 in a second to one key that all watch, 4,000 to 1,000 keys with one watcher each.
 pub(super) fn run(scene: &mut Scene<'_>) -> Result<()> {
-    fan(scene, "1,000 watchers of one key", 1, 20.0)?;
-    fan(scene, "1,000 watched keys", WATCHERS, 4000.0)
+    fan(scene, ("1,000 watchers of one key", "event"), 1, 20.0)?;
+    let what = ("1,000 watched keys", "put with its event");
+    fan(scene, what, WATCHERS, 4000.0)
 }
 
-fn fan(scene: &mut Scene<'_>, what: &str, keys: usize, per_sec: f64) -> Result<()> {
+fn fan(scene: &mut Scene<'_>, (what, each): (&str, &str), keys: usize, per_sec: f64) -> Result<()> {
     let running = scene.start()?;
     let keys = Keys {
         prefix: "watched/",
@@ -45,7 +46,7 @@ fn fan(scene: &mut Scene<'_>, what: &str, keys: usize, per_sec: f64) -> Result<(
     ensure!(events * 100 >= due * 90, "{events} of {due} events came");
     let cpu = outcome.used.servers.as_secs_f64() * 1e6;
     scene.found(
-        &format!("{what}: server CPU per event"),
+        &format!("{what}: server CPU per {each}"),
         cpu / events as f64,
         "µs",
     );
