@@ -22,6 +22,7 @@ mod process;
 mod load;
 
 mod floor;
+mod program;
 mod subject;
 
 mod cell;

@@ -29,13 +29,21 @@ pub(crate) const DATASET: Dataset = Dataset {
     value_bytes: 256,
 };
 
-/// A subject that takes part, from its own program or another.
+/// A subject that takes part.
 #[derive(Clone, Debug)]
 pub(crate) struct Contender {
     /// Whose servers.
     pub(crate) subject: Subject,
-    /// Their program, if not the subject's own.
+    /// Their program; the floor has none.
     pub(crate) program: Option<PathBuf>,
+}
+
+impl Contender {
+    /// A subject with its own program, which is built or fetched here, before any clock runs.
+    pub(crate) fn own(subject: Subject) -> Result<Self> {
+        let program = subject.program()?;
+        Ok(Self { subject, program })
+    }
 }
 
 /// Contenders and what has been measured of them.

@@ -7,14 +7,14 @@ use clap::ValueEnum;
 use framework::{Cluster, Place, Setup, Target, peers::Release};
 use serde::{Deserialize, Serialize};
 
-use crate::{floor::Floor, load::Op, process::Servers};
+use crate::{floor::Floor, load::Op, process::Servers, program};
 
 /// Whose servers a load is run against.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum, Serialize, Deserialize,
 )]
 pub(crate) enum Subject {
-    /// Our binary, built in the profile of this program.
+    /// Our binary.
     #[value(name = "catena")]
     #[serde(rename = "catena")]
     Catena,
@@ -63,6 +63,15 @@ impl Subject {
             }
     }
 
+    /// The program of its servers, built or fetched if need be; the floor has none.
+    pub(crate) fn program(self) -> Result<Option<PathBuf>> {
+        Ok(match self {
+            Subject::Catena | Subject::Before => Some(program::of_working_tree()?),
+            Subject::Etcd37 | Subject::Etcd35 => self.target().map(Target::program).transpose()?,
+            Subject::Floor => None,
+        })
+    }
+
     fn target(self) -> Option<Target> {
         match self {
             Subject::Catena | Subject::Before => Some(Target::Catena),
@@ -72,7 +81,7 @@ impl Subject {
         }
     }
 
-    /// Starts servers with empty data directories and waits until all are ready. `program` stands in place of the subject's own.
+    /// Starts servers of a program with empty data directories and waits until all are ready.
     pub(crate) async fn start(self, members: usize, program: Option<PathBuf>) -> Result<Running> {
         let Some(target) = self.target() else {
             if members != 1 {

@@ -7,7 +7,6 @@ use std::{
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use framework::Target;
 use tokio::runtime::Runtime;
 
 use crate::{
@@ -46,6 +45,13 @@ const CELLS: [(Op, &[usize]); 7] = [
 /// Loads that are offered, as shares of what the better peer reaches when its clients wait for answers.
 const SHARES: [f64; 6] = [0.2, 0.45, 0.7, 0.9, 1.2, 1.6];
 
+/// In the order of the first round.
+const SUBJECTS: [Subject; 4] = [
+    Subject::Catena,
+    Subject::Etcd37,
+    Subject::Etcd35,
+    Subject::Floor,
+];
 /// The report's name.
 const NAME: &str = "full";
 
@@ -53,7 +59,8 @@ impl Full {
     /// Measures all, prints the report and writes it: after each round and each store, so that what goes wrong at the end takes
     /// nothing of what was found before.
     pub(crate) fn run(self) -> Result<()> {
-        let contenders = contenders()?;
+        let contenders = SUBJECTS.map(Contender::own);
+        let contenders: Vec<_> = contenders.into_iter().collect::<Result<_>>()?;
         let began = Instant::now();
         let runtime = Runtime::new()?;
         let mut results = Results {
@@ -95,19 +102,6 @@ impl Full {
         rounds.closed(round, 3, &cells, length)?;
         rounds.open(round, &[Op::Put, Op::Get], &SHARES, length)
     }
-}
-
-/// The three stores and the floor. Catena is built here, before the clock runs.
-fn contenders() -> Result<Vec<Contender>> {
-    let built = Target::Catena.program()?;
-    let contender = |(subject, program)| Contender { subject, program };
-    let all = [
-        (Subject::Catena, Some(built)),
-        (Subject::Etcd37, None),
-        (Subject::Etcd35, None),
-        (Subject::Floor, None),
-    ];
-    Ok(all.map(contender).to_vec())
 }
 
 /// Minutes since a moment.

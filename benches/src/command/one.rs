@@ -61,7 +61,10 @@ impl One {
             "the floor has no answer for it"
         );
         let runtime = Runtime::new()?;
-        let running = runtime.block_on(self.target.start(self.members, self.program))?;
+        let program = self
+            .program
+            .map_or_else(|| self.target.program(), |program| Ok(Some(program)))?;
+        let running = runtime.block_on(self.target.start(self.members, program))?;
         let (addresses, servers) = (running.addresses()?, running.servers()?);
         let dataset = Dataset {
             keys: Keys {

@@ -1,21 +1,17 @@
 //! A change beside what was before it.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use clap::Args;
-use framework::{Target, peers::target_dir};
+use framework::peers::target_dir;
 use tokio::runtime::Runtime;
 
 use super::full;
 use crate::{
     load::Op,
     machine::{Machine, git},
+    program,
     report::Results,
     rounds::{Contender, Rounds},
     subject::Subject,
@@ -53,19 +49,16 @@ impl Quick {
     pub(crate) fn run(self) -> Result<()> {
         let revision = self.before.clone().map_or_else(before, Ok)?;
         println!("building {revision} and the working tree");
-        let (before, now) = (build(&revision)?, Target::Catena.program()?);
+        let before = Contender {
+            subject: Subject::Before,
+            program: Some(program::of_revision(&revision)?),
+        };
+        let contenders = vec![before, Contender::own(Subject::Catena)?];
         let began = Instant::now();
         let (runtime, machine) = (Runtime::new()?, Machine::look()?);
-        let contender = |subject, program| Contender {
-            subject,
-            program: Some(program),
-        };
         let mut rounds = Rounds {
             runtime: &runtime,
-            contenders: vec![
-                contender(Subject::Before, before),
-                contender(Subject::Catena, now),
-            ],
+            contenders,
             measured: Vec::new(),
         };
         let length = Duration::from_secs_f64(self.seconds);
@@ -88,43 +81,4 @@ impl Quick {
 fn before() -> Result<String> {
     let changed = !git(&["status", "--porcelain", "--untracked-files=no"])?.is_empty();
     Ok(if changed { "HEAD" } else { "HEAD~1" }.to_owned())
-}
-
-/// Builds our binary of a revision, in a working tree and a target directory that stay, so that the next build has little to do.
-fn build(revision: &str) -> Result<PathBuf> {
-    let target = target_dir().join("before");
-    fs::create_dir_all(&target)?;
-    let target = target.canonicalize()?;
-    let tree = target.join("tree");
-    check_out(revision, &tree)?;
-    let status = Command::new("cargo")
-        .args([
-            "build",
-            "--quiet",
-            "--release",
-            "--package",
-            "catena",
-            "--target-dir",
-        ])
-        .arg(&target)
-        .current_dir(&tree)
-        .status()
-        .context("cargo cannot be run")?;
-    ensure!(status.success(), "{revision} does not build");
-    Ok(target.join("release/catena"))
-}
-
-fn check_out(revision: &str, tree: &Path) -> Result<()> {
-    let commit = git(&["rev-parse", "--verify", &format!("{revision}^{{commit}}")])?;
-    let path = tree.display().to_string();
-    if tree.exists() {
-        git(&[
-            "-C", &path, "checkout", "--quiet", "--detach", "--force", &commit,
-        ])?;
-    } else {
-        git(&[
-            "worktree", "add", "--quiet", "--detach", "--force", &path, &commit,
-        ])?;
-    }
-    Ok(())
 }

@@ -24,10 +24,7 @@ impl Scenarios {
     /// Runs them, printing what they find.
     pub(crate) fn run(self) -> Result<()> {
         let runtime = Runtime::new()?;
-        let contender = Contender {
-            subject: self.target,
-            program: None,
-        };
+        let contender = Contender::own(self.target)?;
         let chosen = match &self.scenarios[..] {
             [] => Scenario::value_variants(),
             some => some,

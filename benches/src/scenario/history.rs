@@ -81,8 +81,12 @@ fn restart(scene: &mut Scene<'_>, cluster: &mut Cluster) -> Result<()> {
 
 fn maintain(scene: &mut Scene<'_>, cluster: &Cluster) -> Result<()> {
     let (addresses, servers) = ends(cluster)?;
-    let client = cluster.client(0)?;
     let runtime = scene.runtime;
+    // The client's connection lives on the runtime from within which it is made.
+    let client = {
+        let _entered = runtime.enter();
+        cluster.client(0)?
+    };
     let revision = runtime.block_on(client.revision())?;
     let mut loaded = |what: &str, work: JoinHandle<Result<Duration>>| -> Result<()> {
         let mut puts = Op::Put.workload(&DATASET, CLIENTS, &addresses, &servers)?;
