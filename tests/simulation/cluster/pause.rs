@@ -18,6 +18,8 @@ use openraft_rt::AsyncRuntime;
 use openraft_rt_sim::SimRuntime;
 use parking_lot::Mutex;
 
+use crate::world;
+
 thread_local! {
     /// The member whose task is being polled.
     static CURRENT: RefCell<Option<Freezer>> = const { RefCell::new(None) };
@@ -120,10 +122,12 @@ impl AsyncRuntime for Freezing {
     }
 
     fn sleep(duration: Duration) -> Self::Sleep {
+        world::step();
         SimRuntime::sleep(duration)
     }
 
     fn sleep_until(deadline: Self::Instant) -> Self::Sleep {
+        world::step();
         SimRuntime::sleep_until(deadline)
     }
 
@@ -131,6 +135,7 @@ impl AsyncRuntime for Freezing {
         duration: Duration,
         future: F,
     ) -> Self::Timeout<R, F> {
+        world::step();
         SimRuntime::timeout(duration, future)
     }
 
@@ -138,6 +143,7 @@ impl AsyncRuntime for Freezing {
         deadline: Self::Instant,
         future: F,
     ) -> Self::Timeout<R, F> {
+        world::step();
         SimRuntime::timeout_at(deadline, future)
     }
 
