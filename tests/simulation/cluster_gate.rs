@@ -291,6 +291,7 @@ async fn run(chance: Chance) {
     }
     known.over.store(true, Ordering::Relaxed);
     world::sleep(PATIENCE).await;
+    cluster.switch_off();
     let (reads, writes) = (&known.reads, &known.writes);
     assert!(
         reads.load(Ordering::Relaxed) > 0,

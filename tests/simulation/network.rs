@@ -154,6 +154,15 @@ impl Net {
         self.state.lock().links.clear();
     }
 
+    /// Streams to a member that are open at both ends.
+    pub(crate) fn streams_to(&self, member: u64) -> usize {
+        let state = self.state.lock();
+        let streams = state.streams.iter().filter_map(Weak::upgrade);
+        streams
+            .filter(|stream| stream.ends[1].member == member)
+            .count()
+    }
+
     fn link(&self, from: u64, to: u64) -> Link {
         let state = self.state.lock();
         state.links.get(&(from, to)).copied().unwrap_or_default()
