@@ -23,7 +23,7 @@ use parking_lot::Mutex;
 
 pub(crate) use self::{
     pause::Freezer,
-    process::{DATA_DIR, LOG_DIR, Process},
+    process::{DATA_DIR, ENGINE_DIR, LOG_DIR, Process},
     settings::Settings,
 };
 use crate::{
@@ -249,10 +249,10 @@ impl Cluster {
         self.with(id, |computer| computer.may_stop > 0 || computer.rotten)
     }
 
-    /// Flips a bit in the log of a member that does not run; the file, if there was one.
-    pub(crate) fn spoil(&self, id: u64) -> Option<PathBuf> {
+    /// Flips a bit in a folder of a member that does not run; the file, if there was one.
+    pub(crate) fn spoil(&self, id: u64, folder: &str) -> Option<PathBuf> {
         self.with(id, |computer| computer.rotten = true);
-        self.drive(id).rot(&Path::new(DATA_DIR).join(LOG_DIR))
+        self.drive(id).rot(&Path::new(DATA_DIR).join(folder))
     }
 
     /// Whether a bit on the disk of a member has flipped.

@@ -27,6 +27,9 @@ pub(crate) const DATA_DIR: &str = "/data";
 /// Where its log lies in there.
 pub(crate) const LOG_DIR: &str = "member/wal";
 
+/// And where the engine and what is received to replace it.
+pub(crate) const ENGINE_DIR: &str = "member/snap";
+
 /// The name of a task that does what a client asks for.
 const CALL: &str = "call";
 
