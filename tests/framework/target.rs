@@ -85,7 +85,9 @@ fn build() -> Result<PathBuf> {
         .args([
             "build",
             "--quiet",
-            "--package",
+            // Of the whole workspace, so that its dependencies are those that the tests were built with.
+            "--workspace",
+            "--bin",
             "catena",
             "--profile",
             profile,
@@ -96,7 +98,7 @@ fn build() -> Result<PathBuf> {
         .context("cargo cannot be run")?;
     ensure!(
         output.status.success(),
-        "cargo build --package catena failed:\n{}",
+        "cargo build --bin catena failed:\n{}",
         String::from_utf8_lossy(&output.stderr)
     );
     Ok(target_dir().join(folder).join("catena").canonicalize()?)

@@ -172,9 +172,8 @@ async fn under_fire(plan: &Plan, g: &mut Ground) -> Result<()> {
     };
     wait_until("enough operations", RUN_WITHIN, enough).await?;
     g.load.stop_clients().await?;
-    let revision = quiet(g).await?;
+    let (revision, before) = at_rest(g).await?;
     g.load.stop_watchers(revision).await?;
-    let before = finals(g).await?;
     for last in &before {
         g.recorder.last(last.clone());
     }
@@ -196,6 +195,23 @@ async fn quiet(g: &mut Ground) -> Result<i64> {
         seen.first().copied().filter(|_| same)
     })
     .await
+}
+
+/// Waits until all members hold one state, read while they stood at one revision: leases end with their keys after the last client
+/// too. Gives that revision and what each member holds.
+async fn at_rest(g: &mut Ground) -> Result<(i64, Vec<Final>)> {
+    let begin = Instant::now();
+    loop {
+        let revision = quiet(g).await?;
+        let finals = finals(g).await?;
+        if finals.iter().all(|last| last.revision == revision) {
+            return Ok((revision, finals));
+        }
+        ensure!(
+            begin.elapsed() < QUIET_WITHIN,
+            "members do not come to rest"
+        );
+    }
 }
 
 /// What each member holds, read from itself.
