@@ -20,7 +20,7 @@ use openraft_rt::AsyncRuntime;
 use openraft_rt_sim::SimRuntime;
 use parking_lot::Mutex;
 
-use crate::world;
+use crate::world::{self, Chance};
 
 thread_local! {
     /// The member whose task is being polled.
@@ -55,16 +55,27 @@ impl Freezer {
         self.0.lock().frozen = true;
     }
 
-    /// Everything goes on; how many tasks were held.
+    /// Everything goes on, in the order in which it would have; how many tasks were held.
     pub(crate) fn thaw(&self) -> usize {
-        let waiting = {
-            let mut state = self.0.lock();
-            state.frozen = false;
-            std::mem::take(&mut state.waiting)
-        };
+        let waiting = self.release();
         let held = waiting.len();
         waiting.into_iter().for_each(Waker::wake);
         held
+    }
+
+    /// Everything goes on, in an order of chance, as on a machine with several processors: what came last may go first.
+    pub(crate) fn thaw_in_any_order(&self, chance: &Chance) {
+        let mut waiting = self.release();
+        for place in (1..waiting.len()).rev() {
+            waiting.swap(place, chance.below(place as u64 + 1) as usize);
+        }
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
+    fn release(&self) -> Vec<Waker> {
+        let mut state = self.0.lock();
+        state.frozen = false;
+        std::mem::take(&mut state.waiting)
     }
 
     /// Runs `future` as a part of the member.

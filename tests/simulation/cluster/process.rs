@@ -12,7 +12,7 @@ use super::{
     Cluster, name,
     pause::{Freezer, Freezing, FreezingService, FreezingTasks, PEER_STREAM},
 };
-use crate::world;
+use crate::world::{self, Chance};
 
 catena_raft::type_config! {
     /// Consensus on virtual time.
@@ -124,6 +124,11 @@ impl Process {
     /// Goes on; how many of its tasks were held.
     pub(crate) fn thaw(&self) -> usize {
         self.freezer.thaw()
+    }
+
+    /// Goes on, what was held in any order.
+    pub(crate) fn thaw_in_any_order(&self, chance: &Chance) {
+        self.freezer.thaw_in_any_order(chance);
     }
 
     /// What it does for clients: calls, and watches.
