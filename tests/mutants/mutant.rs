@@ -5,9 +5,11 @@
 //! Guarantee: K1
 //! Convicts: cargo test --workspace --test simulation -- crashes_keep_what_was_durable
 //! Words: no prefix from
+//! Convicts: cargo test --workspace --test robustness -- catena_x1::powercut-slow-fsync
+//! Words: K1
 //! ```
 //!
-//! Words that may be said instead stand behind ` | `.
+//! Words that may be said instead stand behind ` | `. A patch with several accusers is as many mutants: each accuser must convict.
 
 use std::{
     collections::BTreeSet,
@@ -22,7 +24,7 @@ use anyhow::{Context, Result, bail, ensure};
 /// inside a crate exclude it; it turns on no feature that others do not.
 const COMMAND: &str = "cargo test --workspace ";
 
-/// One defect.
+/// One defect, and one test that convicts it.
 #[derive(Clone, Debug)]
 pub(crate) struct Mutant {
     /// Two digits.
@@ -85,37 +87,43 @@ impl Command {
 }
 
 impl Mutant {
-    /// All of them, by number.
+    /// All of them, by number; those of one patch stand together, in the order of its head.
     pub(crate) fn all() -> Result<Vec<Self>> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("mutants");
         let mut mutants = Vec::new();
         for entry in fs::read_dir(&folder)? {
             let path = entry?.path();
             if path.extension().is_some_and(|found| found == "patch") {
-                let mutant = Self::read(&path);
-                mutants.push(mutant.with_context(|| path.display().to_string())?);
+                let read = Self::read(&path);
+                mutants.extend(read.with_context(|| path.display().to_string())?);
             }
         }
         mutants.sort_by(|one, other| one.number.cmp(&other.number));
         for pair in mutants.windows(2) {
-            let number = &pair[0].number;
-            ensure!(*number != pair[1].number, "two mutants are number {number}");
+            let [one, other] = [&pair[0], &pair[1]];
+            let number = &one.number;
+            ensure!(
+                *number != other.number || one.path == other.path,
+                "two patches are number {number}"
+            );
         }
         Ok(mutants)
     }
 
-    fn read(path: &Path) -> Result<Self> {
+    fn read(path: &Path) -> Result<Vec<Self>> {
         let stem = path.file_stem().unwrap_or_default().to_string_lossy();
         let (number, name) = stem.split_once('-').context("the file has no number")?;
         let text = fs::read_to_string(path)?;
         let (head, patch) = text
             .split_once("\n--- ")
             .context("the file holds no patch")?;
-        let field = |name: &str| {
-            let mut lines = head.lines();
-            let line = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
-            line.map(str::to_owned)
-                .with_context(|| format!("the head has no `{name}:`"))
+        let fields = |name: &str| {
+            let of = |line: &'_ str| Some(line.strip_prefix(name)?.strip_prefix(": ")?.to_owned());
+            let found: Vec<String> = head.lines().filter_map(of).collect();
+            match found.is_empty() {
+                true => bail!("the head has no `{name}:`"),
+                false => Ok(found),
+            }
         };
         let files: BTreeSet<PathBuf> = patch
             .lines()
@@ -126,16 +134,25 @@ impl Mutant {
             bail!("{} is not production code", file.display());
         }
         ensure!(!files.is_empty(), "the patch changes nothing");
-        Ok(Self {
-            number: number.to_owned(),
-            name: name.to_owned(),
-            path: path.to_owned(),
-            breaks: field("Breaks")?,
-            guarantee: field("Guarantee")?,
-            command: Command::parse(&field("Convicts")?)?,
-            words: field("Words")?.split(" | ").map(str::to_owned).collect(),
-            files,
-        })
+        let (breaks, guarantee) = (fields("Breaks")?.remove(0), fields("Guarantee")?.remove(0));
+        let (commands, words) = (fields("Convicts")?, fields("Words")?);
+        ensure!(
+            commands.len() == words.len(),
+            "each `Convicts:` has its `Words:`"
+        );
+        let accusers = commands.iter().zip(&words).map(|(command, words)| {
+            Ok(Self {
+                number: number.to_owned(),
+                name: name.to_owned(),
+                path: path.to_owned(),
+                breaks: breaks.clone(),
+                guarantee: guarantee.clone(),
+                command: Command::parse(command)?,
+                words: words.split(" | ").map(str::to_owned).collect(),
+                files: files.clone(),
+            })
+        });
+        accusers.collect()
     }
 
     /// Number and name.

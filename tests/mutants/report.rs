@@ -73,20 +73,17 @@ impl fmt::Display for Report {
         )?;
         writeln!(f, "|---|---|---|---|---|")?;
         for Line {
-            mutant,
-            verdict,
-            took,
+            mutant, verdict, ..
         } in &self.lines
         {
             let binary = mutant.command.binary.trim_start_matches("--test ");
             writeln!(
                 f,
-                "| {} | {} | {} | `{binary}`: `{}` | {verdict}, {} s |",
+                "| {} | {} | {} | `{binary}`: `{}` | {verdict} |",
                 mutant.title(),
                 mutant.breaks,
                 mutant.guarantee,
                 mutant.command.test,
-                took.as_secs()
             )?;
         }
         for line in &self.lines {

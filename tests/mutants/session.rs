@@ -30,19 +30,26 @@ impl Session {
     /// Tries some of them.
     pub(crate) fn convict(&self, picked: &[&Mutant]) -> Result<Report> {
         self.clear_the_innocent(picked)?;
-        let mut order = picked.to_vec();
+        // A patch is applied once for all who accuse it.
+        let mut patches: Vec<_> = picked
+            .chunk_by(|one, other| one.path == other.path)
+            .collect();
         // Neighbours change the same crate and are tried by the same binary, so that little is built for each.
-        order.sort_by_key(|mutant| (&mutant.command.binary, &mutant.files, &mutant.number));
+        patches.sort_by_key(|patch| (&patch[0].command.binary, &patch[0].files, &patch[0].number));
         let mut lines = Vec::new();
-        for mutant in order {
-            let line = self.judge(mutant)?;
-            eprintln!(
-                "{}: {} ({} s)",
-                mutant.title(),
-                line.verdict,
-                line.took.as_secs()
-            );
-            lines.push(line);
+        for patch in patches {
+            let _applied = self.tree.apply(patch[0])?;
+            for mutant in patch {
+                let line = self.judge(mutant)?;
+                eprintln!(
+                    "{}, by {}: {} ({} s)",
+                    mutant.title(),
+                    mutant.command.binary,
+                    line.verdict,
+                    line.took.as_secs()
+                );
+                lines.push(line);
+            }
         }
         Ok(Report::new(lines))
     }
@@ -73,10 +80,11 @@ impl Session {
         Ok(())
     }
 
+    /// Whether the mutant, which is applied, is convicted.
     fn judge(&self, mutant: &Mutant) -> Result<Line> {
-        let _applied = self.tree.apply(mutant)?;
         let command = &mutant.command;
-        let built = cargo::build(&self.tree, command, &format!("{}-build", mutant.number))?;
+        let log = format!("{}-{}", mutant.number, command.test.replace("::", "-"));
+        let built = cargo::build(&self.tree, command, &format!("{log}-build"))?;
         if !built.success {
             return Ok(Line::new(
                 mutant,
@@ -84,7 +92,7 @@ impl Session {
                 built.took,
             ));
         }
-        let ran = cargo::test(&self.tree, command, &mutant.number)?;
+        let ran = cargo::test(&self.tree, command, &log)?;
         let verdict = if ran.overdue {
             Verdict::Undecided(end(&ran))
         } else if ran.success {

@@ -13,7 +13,7 @@ use framework::history::{Fault as Record, Phase, Proof};
 use serde_json::{Value as Json, json};
 
 use crate::{
-    cluster::{Cluster, admin::Operator, name, now_ns},
+    cluster::{Cluster, ENGINE_DIR, LOG_DIR, admin::Operator, name, now_ns},
     disk::{Crash, Latency},
     network::Link,
     world::{self, Chance, Event, covered},
@@ -293,8 +293,8 @@ impl Faults {
         self.ended("stalled disk", &[id], "disks changed", json!(1));
     }
 
-    /// A bit of a log flips, on one member of three or more: the member refuses to start, or ends when it reads it, or it was a bit
-    /// that nobody needs. Whatever it does, it is replaced.
+    /// A bit of a log or of an engine flips, on one member of three or more: the member refuses to start, or ends when it reads it, or
+    /// it was a bit that nobody needs. Whatever it does, it is replaced; until then, what it shows is compared and judged.
     async fn rot(&self) {
         let ids = self.cluster.ids();
         let rotten = ids.iter().any(|id| self.cluster.is_rotten(*id));
@@ -305,7 +305,11 @@ impl Faults {
         let id = *self.chance.pick(&ids);
         self.started("bit rot", &[id]);
         self.cluster.crash(id, Crash::Kill);
-        let file = self.cluster.spoil(id);
+        let folder = *self.chance.pick(&[LOG_DIR, ENGINE_DIR]);
+        let file = self.cluster.spoil(id, folder);
+        if folder == ENGINE_DIR && file.is_some() {
+            covered(Event::EngineRot);
+        }
         let started = self.cluster.start(id).await;
         world::tell(|| format!("member {id:x} with bit rot in {file:?}: {started:?}"));
         self.lasts().await;

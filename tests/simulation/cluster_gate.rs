@@ -5,11 +5,12 @@
 //! show at least what was answered to anybody before it was called.
 //!
 //! What is aimed at the leader:
-//! - a pause, after which it goes on with questions and answers from before;
+//! - a pause, after which it goes on with questions and answers from before, in any order;
 //! - held links: answers of followers arrive late and all at once, as if they were those of a newer round;
 //! - cuts in one direction, so that it hears and is not heard, or is heard and does not hear;
 //! - isolation while the followers are restarted: they have forgotten how long they had promised to wait, and elect another at once;
-//! - late and reordered frames, a slow disk, and leadership that is handed over.
+//! - late and reordered frames, a slow disk, and leadership that is handed over;
+//! - its death while all disks are slow: the next leader is asked before it knows what its predecessor had committed.
 //!
 //! Its power was tried by breaking the gate, each time with this test alone, over the seeds of a run:
 //! - a leader that trusts the answers of its last lease instead of a round of its own is convicted;
@@ -159,7 +160,7 @@ impl Trickster {
         };
         let ids = self.cluster.ids().into_iter();
         let others: Vec<_> = ids.filter(|id| *id != leader.id).collect();
-        let trick = self.chance.below(8);
+        let trick = self.chance.below(10);
         world::tell(|| format!("trick {trick} on member {:x}", leader.id));
         match trick {
             0 => self.pause(&leader).await,
@@ -175,6 +176,7 @@ impl Trickster {
             4 => self.muted(&leader, &others).await,
             5 => self.forgetful(&leader, &others).await,
             6 => self.late(&leader, &others).await,
+            7 | 8 => self.succeeded(&leader, &others).await,
             _ => self.handed_over(&leader, &others).await,
         }
         self.cluster.net().heal();
@@ -184,7 +186,7 @@ impl Trickster {
     async fn pause(&self, leader: &Process) {
         leader.freeze();
         self.lasts().await;
-        leader.thaw();
+        leader.thaw_in_any_order(&self.chance);
     }
 
     async fn links(&self, from: &[u64], to: u64, change: fn(&mut Link)) {
@@ -223,7 +225,7 @@ impl Trickster {
             self.cluster.start_well(*id).await;
         }
         self.lasts().await;
-        leader.thaw();
+        leader.thaw_in_any_order(&self.chance);
     }
 
     /// Its frames are late, its disk is slow, and somebody is restarted meanwhile.
@@ -248,6 +250,25 @@ impl Trickster {
         drive.set_latency(Latency::default());
     }
 
+    /// It dies while all disks are slow, so that its successor leads for long before it has committed anything itself.
+    async fn succeeded(&self, leader: &Process, others: &[u64]) {
+        let set_syncs = |sync_micros_max| {
+            for id in others {
+                self.cluster.drive(*id).set_latency(Latency {
+                    sync_micros_max,
+                    ..Latency::default()
+                });
+            }
+        };
+        set_syncs(300_000);
+        world::sleep(self.chance.micros(500_000)).await;
+        self.cluster.crash(leader.id, Crash::Kill);
+        self.lasts().await;
+        world::sleep(Duration::from_millis(TRICK_MILLIS_MAX)).await;
+        set_syncs(Latency::default().sync_micros_max);
+        self.cluster.start_well(leader.id).await;
+    }
+
     /// It hands over, and stands still in the middle of it.
     async fn handed_over(&self, leader: &Arc<Process>, others: &[u64]) {
         let (serving, to) = (leader.clone(), *self.chance.pick(others));
@@ -256,7 +277,7 @@ impl Trickster {
             world::sleep(self.chance.micros(20_000)).await;
             leader.freeze();
             self.lasts().await;
-            leader.thaw();
+            leader.thaw_in_any_order(&self.chance);
         };
         futures_util::future::join(within(PATIENCE, moves), stops).await;
     }
@@ -291,6 +312,7 @@ async fn run(chance: Chance) {
     }
     known.over.store(true, Ordering::Relaxed);
     world::sleep(PATIENCE).await;
+    cluster.switch_off();
     let (reads, writes) = (&known.reads, &known.writes);
     assert!(
         reads.load(Ordering::Relaxed) > 0,

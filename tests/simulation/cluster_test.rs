@@ -184,6 +184,25 @@ impl Run {
         };
         let what = "every witness has seen the last revision";
         cluster.wait_until(what, RECOVERY, witnessed).await;
+        self.leaves_nothing().await;
+    }
+
+    /// Clients have gone, but for the witnesses, and so has all that ran for them and for processes that have ended.
+    async fn leaves_nothing(&self) {
+        let cluster = &self.cluster;
+        let gone = || {
+            let mut running = cluster.running().into_iter();
+            running.all(|process| {
+                let (calls, watches) = process.client_tasks();
+                let streams = cluster.net().streams_to(process.id);
+                calls == 0 && watches <= 1 && process.peer_streams() <= streams
+            })
+        };
+        let what = "invariant 22: nothing runs for a connection that is closed";
+        cluster.wait_until(what, RECOVERY, gone).await;
+        let gone = || cluster.invariants().dead_are_gone(cluster);
+        let what = "invariant 22: nothing runs of a process that has ended";
+        cluster.wait_until(what, RECOVERY, gone).await;
     }
 
     /// A write goes through.
@@ -255,7 +274,9 @@ async fn run(chance: Chance, settings: Settings) {
     finals::record(&run.cluster).await;
     run.cluster.assert_no_surprise();
     world::tell(|| run.summary());
-    judged(&run.cluster.recorder().history(now_ns()));
+    let history = run.cluster.recorder().history(now_ns());
+    run.cluster.switch_off();
+    judged(&history);
 }
 
 /// What clients saw is what one store could have shown them.

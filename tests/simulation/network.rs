@@ -5,6 +5,9 @@
 //! would tell it: nothing until its timeout, or that the connection failed. A member that crashes closes its streams, and calls that it
 //! was serving end without an answer.
 //!
+//! A snapshot on its way may be damaged, as when the disk that it is read from returns other bytes than were written: its frames have
+//! checksums for that. What else members send is made of what they hold in memory.
+//!
 //! Doubles are those of a sender that tries again or of a proxy, so only calls may have them, and only calls that ask for nothing but a
 //! vote or a sign of life: everything else relies on the order and uniqueness that a connection gives, as it may.
 
@@ -154,6 +157,15 @@ impl Net {
         self.state.lock().links.clear();
     }
 
+    /// Streams to a member that are open at both ends.
+    pub(crate) fn streams_to(&self, member: u64) -> usize {
+        let state = self.state.lock();
+        let streams = state.streams.iter().filter_map(Weak::upgrade);
+        streams
+            .filter(|stream| stream.ends[1].member == member)
+            .count()
+    }
+
     fn link(&self, from: u64, to: u64) -> Link {
         let state = self.state.lock();
         state.links.get(&(from, to)).copied().unwrap_or_default()
@@ -245,6 +257,12 @@ fn lost(why: &str) -> NetError {
 
 /// Calls that may be delivered twice: votes, votes on trial, heartbeats.
 const DOUBLED: [u32; 3] = [1, 2, 4];
+
+/// The method of a stream that is a snapshot.
+const SNAPSHOT: u32 = 6;
+
+/// One frame of a snapshot in so many is damaged.
+const DAMAGED_ONCE_IN: u64 = 25;
 
 /// Longest time after which a call is delivered again.
 const DOUBLE_MICROS_MAX: u64 = 3_000_000;
@@ -347,7 +365,7 @@ impl Network for Port {
             let Some((end, service)) = net.serving(to) else {
                 return Err(unreachable("connection refused"));
             };
-            let (ours, theirs) = Stream::open(net, self.from, end);
+            let (ours, theirs) = Stream::open(net, (self.from, end), method);
             net.run(end, service.stream(self.from.member, method, theirs));
             Ok(ours)
         })
@@ -360,13 +378,14 @@ type Frames = mpsc::Sender<Result<Bytes, NetError>>;
 struct Stream {
     net: Net,
     ends: [End; 2],
+    method: u32,
     to: [mpsc::WeakSender<Result<Bytes, NetError>>; 2],
     broken: Mutex<bool>,
 }
 
 impl Stream {
     /// Opens a stream between two processes; gives the end of each.
-    fn open(net: &Net, one: End, other: End) -> (Duplex, Duplex) {
+    fn open(net: &Net, (one, other): (End, End), method: u32) -> (Duplex, Duplex) {
         let (one_tx, from_one) = mpsc::channel(STREAM_FRAMES_MAX);
         let (other_tx, from_other) = mpsc::channel(STREAM_FRAMES_MAX);
         let (to_one, one_rx) = mpsc::channel(STREAM_FRAMES_MAX);
@@ -374,6 +393,7 @@ impl Stream {
         let stream = Arc::new(Self {
             net: net.clone(),
             ends: [one, other],
+            method,
             to: [to_one.downgrade(), to_other.downgrade()],
             broken: Mutex::new(false),
         });
@@ -422,6 +442,7 @@ impl Stream {
                 if !self.deliver(way, &frame).await {
                     return;
                 }
+                let frame = self.damaged(way, frame);
                 if to.send(Ok(frame)).await.is_err() {
                     return;
                 }
@@ -429,6 +450,21 @@ impl Stream {
         };
         // The pump ends by itself when either end is dropped or the stream breaks.
         world::spawn(carry);
+    }
+
+    /// A frame as it arrives: one of a snapshot may have another bit.
+    fn damaged(&self, (from, _): (End, End), frame: Bytes) -> Bytes {
+        let is_read_from_disk = self.method == SNAPSHOT && from == self.ends[0];
+        let chance = &self.net.chance;
+        if !is_read_from_disk || frame.is_empty() || !chance.once_in(DAMAGED_ONCE_IN) {
+            return frame;
+        }
+        let mut frame = frame.to_vec();
+        let byte = chance.below(frame.len() as u64) as usize;
+        frame[byte] ^= 1 << chance.below(8);
+        world::tell(|| format!("a frame of a snapshot is damaged at byte {byte}"));
+        covered(Event::SnapshotDamaged);
+        frame.into()
     }
 
     /// Waits until a frame is across; false if the stream broke.

@@ -7,8 +7,8 @@ use parking_lot::Mutex;
 use crate::{
     Case,
     world::{
-        self, Chance, a_panic_of_a_task_fails_the_run, arguments_are_told_apart,
-        runs_that_part_are_told_apart, with_seeds,
+        self, Chance, a_panic_of_a_task_fails_the_run, a_run_that_hangs_fails,
+        arguments_are_told_apart, runs_that_part_are_told_apart, with_seeds,
     },
 };
 
@@ -23,6 +23,7 @@ pub(crate) fn cases() -> Vec<Case> {
             "world::a_panic_of_a_task_fails_the_run",
             a_panic_of_a_task_fails_the_run,
         ),
+        ("world::a_run_that_hangs_fails", a_run_that_hangs_fails),
         ("world::arguments_are_told_apart", arguments_are_told_apart),
         (
             "world::equal_times_keep_their_order",

@@ -35,9 +35,9 @@ pub trait Observer: Send + Sync + 'static {
         let _unobserved = (took, bytes);
     }
 
-    /// A batch reached the engine.
-    fn engine_committed(&self, took: Duration) {
-        let _unobserved = took;
+    /// A batch reached the engine, which durably holds all up to `last` now.
+    fn engine_committed(&self, took: Duration, last: Option<Position>) {
+        let _unobserved = (took, last);
     }
 
     /// A frame was handed to the connection to a peer.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use catena_raft::Observer;
+use catena_store::Position;
 
 use crate::metrics::{DiskMetrics, Metrics, PeerMetrics};
 
@@ -27,7 +28,7 @@ impl Observer for Observed {
         self.disk.wal_bytes.add(bytes as i64);
     }
 
-    fn engine_committed(&self, took: Duration) {
+    fn engine_committed(&self, took: Duration, _last: Option<Position>) {
         self.disk.backend_commit.observe(took.as_secs_f64());
     }
 

@@ -52,4 +52,4 @@ pub use member::Members;
 pub use reader::{KvHash, RangeStream, Reader};
 pub use snapshot::Snapshot;
 pub use store::{Entry, Options, Prepared, Replaced, Store};
-pub use watch::{Delivery, DeliveryKind, WatchStream};
+pub use watch::{Delivery, DeliveryKind, InboxLoad, WatchLoad, WatchStream};

@@ -5,7 +5,8 @@ use std::sync::{Arc, atomic::Ordering};
 use catena_api::etcd::etcdserverpb as pb;
 
 use crate::{
-    Fatal, LeaseFeed, LeaseView, Member, Members, Position, ReadError, Snapshot, WatchStream,
+    Fatal, LeaseFeed, LeaseView, Member, Members, Position, ReadError, Snapshot, WatchLoad,
+    WatchStream,
     backend::{Bucket, Sizes, View, Visit},
     mvcc::{self, StreamCursor},
     state::Shared,
@@ -211,6 +212,11 @@ impl Reader {
     /// A frozen picture of everything, to be copied to a follower or into a backup.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot::new(self.shared.load())
+    }
+
+    /// What watching holds in memory.
+    pub fn watch_load(&self) -> WatchLoad {
+        self.shared.hub().load()
     }
 
     /// A new watch stream.

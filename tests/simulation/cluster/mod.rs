@@ -22,7 +22,8 @@ use framework::history::{Proc, ProcEvent, Recorder};
 use parking_lot::Mutex;
 
 pub(crate) use self::{
-    process::{DATA_DIR, LOG_DIR, Process},
+    pause::Freezer,
+    process::{DATA_DIR, ENGINE_DIR, LOG_DIR, Process},
     settings::Settings,
 };
 use crate::{
@@ -142,8 +143,10 @@ impl Cluster {
             Some((runtime, computer.founders.clone(), computer.incarnation))
         })?;
         self.note(id, incarnation, ProcEvent::Start);
-        let observer = self.0.invariants.observer(id, self.drive(id));
-        let started = Process::start(self, (id, incarnation), runtime, founders, observer).await;
+        let store = self.settings().store.clone();
+        let observer = self.0.invariants.observer(id, self.drive(id), store);
+        let hears = observer.clone();
+        let started = Process::start(self, (id, incarnation), runtime, founders, hears).await;
         if self.with(id, |computer| computer.incarnation) != incarnation {
             return None;
         }
@@ -155,6 +158,7 @@ impl Cluster {
             }
         };
         world::tell(|| format!("member {id:x} starts: {:?}", process.state()));
+        observer.serves(process.node.reader());
         self.with(id, |computer| {
             computer.process = Some(process.clone());
             computer.starting = false;
@@ -245,10 +249,10 @@ impl Cluster {
         self.with(id, |computer| computer.may_stop > 0 || computer.rotten)
     }
 
-    /// Flips a bit in the log of a member that does not run; the file, if there was one.
-    pub(crate) fn spoil(&self, id: u64) -> Option<PathBuf> {
+    /// Flips a bit in a folder of a member that does not run; the file, if there was one.
+    pub(crate) fn spoil(&self, id: u64, folder: &str) -> Option<PathBuf> {
         self.with(id, |computer| computer.rotten = true);
-        self.drive(id).rot(&Path::new(DATA_DIR).join(LOG_DIR))
+        self.drive(id).rot(&Path::new(DATA_DIR).join(folder))
     }
 
     /// Whether a bit on the disk of a member has flipped.
@@ -260,6 +264,18 @@ impl Cluster {
     pub(crate) fn retire(&self, id: u64) {
         self.with(id, |computer| computer.retired = true);
         self.crash(id, Crash::Kill);
+    }
+
+    /// Switches everything off. Members and links hold each other, so this is also what gives their memory back.
+    pub(crate) fn switch_off(&self) {
+        for id in self.ids() {
+            self.retire(id);
+        }
+    }
+
+    /// The process of a member that was started last, by its number.
+    pub(crate) fn incarnation(&self, id: u64) -> u64 {
+        self.with(id, |computer| computer.incarnation)
     }
 
     /// The member, if it runs.

@@ -10,9 +10,9 @@ use tokio::sync::oneshot;
 
 use super::{
     Cluster, name,
-    pause::{Freezer, Freezing, FreezingService, FreezingTasks},
+    pause::{Freezer, Freezing, FreezingService, FreezingTasks, PEER_STREAM},
 };
-use crate::world;
+use crate::world::{self, Chance};
 
 catena_raft::type_config! {
     /// Consensus on virtual time.
@@ -26,6 +26,15 @@ pub(crate) const DATA_DIR: &str = "/data";
 
 /// Where its log lies in there.
 pub(crate) const LOG_DIR: &str = "member/wal";
+
+/// And where the engine and what is received to replace it.
+pub(crate) const ENGINE_DIR: &str = "member/snap";
+
+/// The name of a task that does what a client asks for.
+const CALL: &str = "call";
+
+/// The name of the task that feeds a watch, as the member calls it.
+const WATCH: &str = "embedded-watch";
 
 /// A running member.
 pub(crate) struct Process {
@@ -48,6 +57,7 @@ impl Process {
         observer: Arc<dyn Observer>,
     ) -> Result<Self, StartError> {
         let freezer = Freezer::default();
+        cluster.invariants().lives(id, incarnation, freezer.clone());
         runtime.tasks = Arc::new(FreezingTasks {
             inner: runtime.tasks,
             freezer: freezer.clone(),
@@ -73,7 +83,7 @@ impl Process {
         };
         let network = cluster.net().port(id);
         let start = Node::start_on::<Sim>(runtime.clone(), network, config);
-        let node = freezer.hold(start).await?;
+        let node = freezer.hold("start", start).await?;
         let service = FreezingService {
             inner: node.service(),
             freezer: freezer.clone(),
@@ -102,7 +112,7 @@ impl Process {
             // The caller may have gone.
             let _gone = done.send(work.await);
         });
-        let _until_answered = self.runtime.tasks.spawn("call", work);
+        let _until_answered = self.runtime.tasks.spawn(CALL, work);
         answer.await.ok()
     }
 
@@ -114,6 +124,21 @@ impl Process {
     /// Goes on; how many of its tasks were held.
     pub(crate) fn thaw(&self) -> usize {
         self.freezer.thaw()
+    }
+
+    /// Goes on, what was held in any order.
+    pub(crate) fn thaw_in_any_order(&self, chance: &Chance) {
+        self.freezer.thaw_in_any_order(chance);
+    }
+
+    /// What it does for clients: calls, and watches.
+    pub(crate) fn client_tasks(&self) -> (usize, usize) {
+        (self.freezer.tasks(CALL), self.freezer.tasks(WATCH))
+    }
+
+    /// Streams of other members that it serves.
+    pub(crate) fn peer_streams(&self) -> usize {
+        self.freezer.tasks(PEER_STREAM)
     }
 
     /// The process is gone: what still runs of it is cut off from disk and network, and ends by itself.

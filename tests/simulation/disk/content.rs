@@ -71,6 +71,11 @@ impl Content {
         self.pending.push(change);
     }
 
+    /// Whether readers see nothing but what is on the platter.
+    pub(super) fn is_clean(&self) -> bool {
+        self.pending.is_empty()
+    }
+
     /// For the trace: what a sync has before it.
     pub(super) fn told(&self) -> String {
         let bytes = self.pending.iter().map(|change| match change {

@@ -214,6 +214,17 @@ impl Drive {
         Some(path.clone())
     }
 
+    /// Whether all that was written below a directory is on the platter.
+    pub(crate) fn is_clean(&self, dir: &Path) -> bool {
+        let platter = self.platter.lock();
+        let mut files = platter
+            .current
+            .iter()
+            .filter(|(path, _)| path.starts_with(dir));
+        platter.pending.is_empty()
+            && files.all(|(_, node)| node.as_ref().is_none_or(|file| file.lock().is_clean()))
+    }
+
     fn latency(&self) -> Duration {
         let latency = self.platter.lock().latency;
         let time = match self.chance.once_in(latency.spike_once_in) {

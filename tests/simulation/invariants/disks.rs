@@ -32,6 +32,8 @@ pub(super) struct Disks {
     entries: BTreeMap<Position, (u32, Option<u64>)>,
     /// Of each member, what was durable last.
     durable: BTreeMap<u64, Durable>,
+    /// Of each member, what its engine has on the platter.
+    engines: BTreeMap<u64, Position>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -102,6 +104,22 @@ pub(super) fn check_ballot(drive: &Drive, id: u64, ballot: Ballot) {
             book.ballot.is_some_and(reaches),
             "invariant 2: {ballot:?} of member {id:x} is not durable, but {:?}",
             book.ballot
+        );
+    }
+}
+
+/// The engine has made an entry durable: the log beside it must have it too, or it would go on behind a hole after a crash.
+pub(super) fn check_engine(drive: &Drive, id: u64, last: Position) {
+    // What is all on the platter needs no reading.
+    if drive.is_clean(&Path::new(DATA_DIR).join(LOG_DIR)) {
+        return;
+    }
+    // A disk that is damaged may not open, and then its member does not either.
+    if let Ok(book) = platter(drive) {
+        assert!(
+            book.holds(last),
+            "invariant 11: the engine of member {id:x} has {last:?}, and its log ends at {:?}",
+            book.last()
         );
     }
 }
@@ -189,6 +207,12 @@ impl Disks {
 
     fn keep(&mut self, cluster: &Cluster, id: u64, book: &Logbook) {
         let before = self.durable.get(&id).copied().unwrap_or_default();
+        let engine = self.engines.get(&id).copied();
+        assert!(
+            cluster.process(id).is_none() || book.purged <= engine,
+            "invariant 9: the log of member {id:x} is purged to {:?}, and its engine has {engine:?}",
+            book.purged
+        );
         let term = |ballot: Option<Ballot>| ballot.map(|ballot| ballot.term);
         assert!(
             term(book.ballot) >= term(before.ballot),
@@ -216,6 +240,17 @@ impl Disks {
             led,
         };
         self.durable.insert(id, now);
+    }
+
+    /// The engine of a member has brought this to the platter.
+    pub(super) fn committed(&mut self, id: u64, last: Position) {
+        let engine = self.engines.entry(id).or_insert(last);
+        *engine = last.max(*engine);
+    }
+
+    /// A member has found this in its engine.
+    pub(super) fn started(&mut self, id: u64, applied: Position) {
+        self.committed(id, applied);
     }
 
     /// What one member has applied, and so may have answered.

@@ -12,32 +12,36 @@
 //! | 5 | a leader has every entry that was committed before its term | its disk, when it is elected |
 //! | 6, 12 | what is applied anywhere, so all that was answered, is durable on a quorum of the configuration that it was committed in | disks, at each look and after answers |
 //! | 7, 14 | one entry, one revision for each index, on all members | at each applied entry |
-//! | 8, 9 | term, applied and purged index never go back, on disk not even across crashes; what is purged is applied | at each look |
+//! | 8, 9 | term, applied and purged index never go back, on disk not even across crashes; what is purged is applied, and on the disk of the engine | at each look |
 //! | 10 | equal applied index: equal hash, leases, members | at each look |
+//! | 11 | what the engine has on its disk, the log beside it has on its own, or has dropped it | when the engine commits |
 //! | 17 | only one member lets the time of leases run in a term | at each look |
 //! | 18 | the compacted revision never goes back | at each look |
-//! | 19, 20 | neighbouring configurations differ by one voter, so that their quorums meet; only voters count | at each applied entry |
+//! | 19, 20 | neighbouring configurations differ by one voter, so that their quorums meet; only voters count, and nobody votes who was removed | at each applied entry |
+//! | 21 | what waits for a stream of watches, and the recent events, keep below their bounds | after each applied entry |
+//! | 22 | no task of a process outlives it; calls, watches and streams between members that have ended leave none | at each look, and in peace |
 //!
-//! 11 is what a member checks itself when it starts, and every crash makes it do so; here, a log must open at any moment as it is on the
-//! disk. 13, 15 and 16 are judged from what clients saw. 21
-//! and 22 are not looked at here: queues are bounded by their types, and tasks of a closed connection are the network's.
+//! Of 11, a member checks the rest itself when it starts, and every crash makes it do so; here, a log must open at any moment as it is
+//! on the disk. 13, 15 and 16 are judged from what clients saw. Of 21, the other queues are bounded by their types.
 
 mod disks;
 mod entries;
 mod states;
+mod tasks;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use catena_raft::{AppliedEntry, Ballot, Observer};
-use catena_store::Position;
+use catena_store::{Options, Position, Reader};
 use parking_lot::Mutex;
 
-use self::{disks::Disks, entries::Entries, states::States};
+use self::{disks::Disks, entries::Entries, states::States, tasks::Lives};
 use crate::{
-    cluster::Cluster,
+    cluster::{Cluster, Freezer},
     disk::Drive,
     world::{Event, covered},
 };
@@ -48,6 +52,7 @@ struct Inner {
     entries: Mutex<Entries>,
     disks: Mutex<Disks>,
     states: Mutex<States>,
+    lives: Mutex<Lives>,
 }
 
 /// All that was seen. Cheap to clone.
@@ -63,13 +68,25 @@ impl Invariants {
     }
 
     /// What a new process of a member tells its votes and entries to.
-    pub(crate) fn observer(&self, id: u64, drive: Arc<Drive>) -> Arc<dyn Observer> {
+    pub(crate) fn observer(&self, id: u64, drive: Arc<Drive>, store: Options) -> Arc<Watcher> {
         Arc::new(Watcher {
             id,
             drive,
+            store,
             invariants: self.clone(),
             applied: Mutex::default(),
+            reader: OnceLock::new(),
         })
+    }
+
+    /// A process begins; `tasks` knows what runs of it.
+    pub(crate) fn lives(&self, id: u64, incarnation: u64, tasks: Freezer) {
+        self.0.lives.lock().begin((id, incarnation), tasks);
+    }
+
+    /// Whether nothing is left of any process that has ended.
+    pub(crate) fn dead_are_gone(&self, cluster: &Cluster) -> bool {
+        self.0.lives.lock().dead_are_gone(cluster)
     }
 
     /// Whether an entry removed this member.
@@ -91,6 +108,7 @@ impl Invariants {
     pub(crate) fn look(&self, cluster: &Cluster) {
         self.0.disks.lock().look(cluster, &self.0.entries.lock());
         self.0.states.lock().look(cluster);
+        self.0.lives.lock().look(cluster);
     }
 
     /// After an answer: whether what its member has applied would survive the loss of all power.
@@ -157,12 +175,56 @@ impl Ballots {
 }
 
 /// Hears one process.
-struct Watcher {
+pub(crate) struct Watcher {
     id: u64,
     drive: Arc<Drive>,
+    store: Options,
     invariants: Invariants,
     /// What this process applied last.
     applied: Mutex<Option<Position>>,
+    /// Its state, once it serves.
+    reader: OnceLock<Reader>,
+}
+
+impl Watcher {
+    /// The process has started.
+    pub(crate) fn serves(&self, reader: &Reader) {
+        if let Some(applied) = reader.applied() {
+            // More than the engine has only by what was applied since, and that is told again.
+            self.invariants.0.disks.lock().started(self.id, applied);
+        }
+        // A process starts once.
+        let _first = self.reader.set(reader.clone());
+    }
+
+    /// Whether nobody votes who was removed.
+    fn check_voters(&self, reader: &Reader, entry: &AppliedEntry<'_>) {
+        let Some(voters) = &entry.voters else {
+            return;
+        };
+        let members = reader.members();
+        assert!(
+            voters.is_disjoint(&members.removed),
+            "invariant 20: from {:?} on {voters:?} vote, of whom some are removed: {:?}",
+            entry.position,
+            members.removed
+        );
+    }
+
+    /// Whether what watching holds in memory is bounded: what waits for a stream takes more than it may only if it is one item.
+    fn check_queues(&self, reader: &Reader) {
+        let load = reader.watch_load();
+        let full = load
+            .inboxes
+            .iter()
+            .find(|inbox| inbox.items > 1 && inbox.bytes > self.store.inbox_bytes);
+        assert!(
+            full.is_none() && load.recent_bytes <= self.store.history_bytes,
+            "invariant 21: member {:x} holds more than {:?}: {load:?}",
+            self.id,
+            self.store
+        );
+    }
 }
 
 impl Observer for Watcher {
@@ -181,6 +243,17 @@ impl Observer for Watcher {
             );
         }
         self.invariants.0.entries.lock().applied(self.id, entry);
+        if let Some(reader) = self.reader.get() {
+            self.check_voters(reader, entry);
+            self.check_queues(reader);
+        }
+    }
+
+    fn engine_committed(&self, _took: Duration, last: Option<Position>) {
+        if let Some(last) = last {
+            disks::check_engine(&self.drive, self.id, last);
+            self.invariants.0.disks.lock().committed(self.id, last);
+        }
     }
 
     fn installed(&self, position: Position, revision: i64) {
@@ -191,6 +264,7 @@ impl Observer for Watcher {
             self.id
         );
         covered(Event::SnapshotInstalled);
+        self.invariants.0.disks.lock().committed(self.id, position);
         let entries = self.invariants.0.entries.lock();
         entries.installed(self.id, position, revision);
     }

@@ -22,6 +22,7 @@ pub(crate) enum Event {
     SlowSync,
     DiskStalled,
     Rot,
+    EngineRot,
     // Links.
     MessageCut,
     OneWayCut,
@@ -32,6 +33,7 @@ pub(crate) enum Event {
     MessageReordered,
     MessageHeld,
     StreamBroken,
+    SnapshotDamaged,
     CallTimeout,
     CallUnreachable,
     // What members do about it.
@@ -59,7 +61,7 @@ pub(crate) enum Event {
 }
 
 /// Each of them: the table has a line for each, and the set of CI must have seen each.
-const ALL: [Event; 45] = [
+const ALL: [Event; 47] = [
     Event::Kill,
     Event::PowerCut,
     Event::ReorderedPowerCut,
@@ -75,6 +77,7 @@ const ALL: [Event; 45] = [
     Event::SlowSync,
     Event::DiskStalled,
     Event::Rot,
+    Event::EngineRot,
     Event::MessageCut,
     Event::OneWayCut,
     Event::Partition,
@@ -84,6 +87,7 @@ const ALL: [Event; 45] = [
     Event::MessageReordered,
     Event::MessageHeld,
     Event::StreamBroken,
+    Event::SnapshotDamaged,
     Event::CallTimeout,
     Event::CallUnreachable,
     Event::LeaderChange,

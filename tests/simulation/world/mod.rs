@@ -26,7 +26,10 @@ pub(crate) use self::{
     chance::Chance,
     coverage::{Event, covered},
     options::{arguments_are_told_apart, read_arguments},
-    seeds::{a_panic_of_a_task_fails_the_run, campaign, runs_that_part_are_told_apart, with_seeds},
+    seeds::{
+        a_panic_of_a_task_fails_the_run, a_run_that_hangs_fails, campaign,
+        runs_that_part_are_told_apart, step, with_seeds,
+    },
     trace::{digest, tell},
 };
 use crate::disk::{Crash, Drive};
@@ -40,6 +43,7 @@ const EPOCH_UNIX_SECS: u64 = 1_700_000_000;
 
 /// Waits on virtual time.
 pub(crate) async fn sleep(duration: Duration) {
+    step();
     SimRuntime::sleep(duration).await;
 }
 
@@ -159,6 +163,7 @@ impl Clock for SimClock {
     }
 
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        step();
         Box::pin(SimRuntime::sleep(duration))
     }
 }

@@ -1,17 +1,20 @@
 //! Running seeds: each in a world of its own, one thread a seed, as many at a time as there are cores.
 //!
-//! A failing seed is printed with its last events and the command that runs it again.
+//! A failing seed is printed with its last events and the command that runs it again. One that hangs fails too, in each way in which
+//! a run can hang: time goes on and nothing ends ([`LASTS_MAX`]), tasks wake each other and time hardly goes on ([`STEPS_MAX`]; at
+//! one instant the executor itself counts), all wait for each other (the executor says so), or one task never yields, which only
+//! another thread can see ([`STILL_MAX`]).
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     panic::{self, AssertUnwindSafe},
-    process::Command,
+    process::{self, Command},
     sync::{
-        Once,
-        atomic::{AtomicU64, Ordering},
+        Arc, Once,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures_util::future;
@@ -22,6 +25,7 @@ use parking_lot::Mutex;
 use super::{
     chance::Chance,
     coverage::{self, Coverage},
+    now,
     options::options,
     sleep,
     trace::{self, Keep, Trace},
@@ -38,6 +42,18 @@ const PROGRESS_EACH: u64 = 50;
 
 /// How often a run is asked whether one of its tasks has panicked.
 const PANIC_LOOK: Duration = Duration::from_millis(20);
+
+/// Longest run, in its own time. All that a scenario waits for has a bound of its own, and these together are less than half of this.
+const LASTS_MAX: Duration = Duration::from_secs(1200);
+
+/// Most steps of a run: waits that begin and events that are told.
+const STEPS_MAX: u64 = 20_000_000;
+
+/// Longest time, in that of the real clock, in which a run takes no step. A judge that searches takes seconds.
+const STILL_MAX: Duration = Duration::from_secs(600);
+
+/// How often it is looked whether runs take steps.
+const STILL_LOOK: Duration = Duration::from_millis(500);
 
 /// Runs `scenario` with each of `count` seeds, each in a world of its own.
 pub(crate) fn with_seeds<F: Future<Output = ()>>(
@@ -103,10 +119,25 @@ impl<'a> Set<'a> {
             true => 1,
             false => threads.min(seeds as usize),
         };
+        let over = AtomicBool::new(false);
         thread::scope(|scope| {
-            for _ in 0..threads {
-                scope.spawn(|| while self.one(scenario) {});
+            let workers = (0..threads).map(|_| {
+                let steps = Arc::<Steps>::default();
+                let taken = steps.clone();
+                let worker = scope.spawn(move || {
+                    STEPS.set(taken);
+                    while self.one(scenario) {}
+                });
+                (worker, steps)
+            });
+            let (workers, steps): (Vec<_>, Vec<_>) = workers.unzip();
+            let over = &over;
+            let guard = scope.spawn(move || self.guard(&steps, over));
+            for worker in workers {
+                worker.join().expect("a run catches its panics");
             }
+            over.store(true, Ordering::Relaxed);
+            guard.thread().unpark();
         });
         let failed = self.failed.lock();
         assert!(failed.is_empty(), "seeds that failed: {failed:?}");
@@ -152,6 +183,57 @@ impl<'a> Set<'a> {
             test = self.test
         );
     }
+
+    /// Ends the process if a run takes no step for too long: its thread is lost, and whoever waits for it learns nothing.
+    fn guard(&self, workers: &[Arc<Steps>], over: &AtomicBool) {
+        let mut last: Vec<_> = workers.iter().map(|_| ((0, 0), Instant::now())).collect();
+        while !over.load(Ordering::Relaxed) {
+            thread::park_timeout(STILL_LOOK);
+            for (steps, (before, since)) in workers.iter().zip(&mut last) {
+                let now = steps.now();
+                if now != *before {
+                    (*before, *since) = (now, Instant::now());
+                } else if now.0 != 0 && since.elapsed() > STILL_MAX {
+                    let seed = now.0 - 1;
+                    self.tell(seed, &format!("no step of it in {STILL_MAX:?}: it hangs\n"));
+                    process::exit(1);
+                }
+            }
+        }
+    }
+}
+
+/// What the run of one thread has done.
+#[derive(Default)]
+struct Steps {
+    /// The seed and one; 0 if none runs.
+    seed: AtomicU64,
+    taken: AtomicU64,
+}
+
+impl Steps {
+    fn begin(&self, seed: u64) {
+        self.taken.store(0, Ordering::Relaxed);
+        self.seed.store(seed + 1, Ordering::Relaxed);
+    }
+
+    fn end(&self) {
+        self.seed.store(0, Ordering::Relaxed);
+    }
+
+    fn now(&self) -> (u64, u64) {
+        let [seed, taken] = [&self.seed, &self.taken].map(|part| part.load(Ordering::Relaxed));
+        (seed, taken)
+    }
+}
+
+/// Counts a step of the run of this thread. Whoever takes one too many goes no further, so a loop ends here.
+pub(crate) fn step() {
+    let taken = STEPS.with_borrow(|steps| steps.taken.fetch_add(1, Ordering::Relaxed));
+    // What has failed already may take its last steps, also while it is being dropped.
+    if taken >= STEPS_MAX && !PANICKED.get() {
+        panic!("the run hangs: {taken} steps, and no end");
+    }
 }
 
 /// The commit that is checked out, for who reads a failure later.
@@ -193,10 +275,12 @@ fn run<F: Future<Output = ()>>(scenario: &impl Fn(Chance) -> F, seed: u64, keep:
     trace::begin(keep);
     RUNNING.set(Some(seed));
     PANICKED.set(false);
+    STEPS.with_borrow(|steps| steps.begin(seed));
     let ended = panic::catch_unwind(AssertUnwindSafe(|| {
         let mut runtime = SimRuntime::with_seed(seed);
         runtime.block_on(watched(scenario(Chance::new(seed))));
     }));
+    STEPS.with_borrow(|steps| steps.end());
     RUNNING.set(None);
     Ran {
         panicked: PANICKED.take() || ended.is_err(),
@@ -205,12 +289,14 @@ fn run<F: Future<Output = ()>>(scenario: &impl Fn(Chance) -> F, seed: u64, keep:
     }
 }
 
-/// Ends a run soon after one of its tasks has panicked, whoever would have waited for that task.
+/// Ends a run soon after one of its tasks has panicked, whoever would have waited for that task, and one that does not end.
 async fn watched(scenario: impl Future<Output = ()>) {
     let scenario = std::pin::pin!(scenario);
     let panicked = std::pin::pin!(async {
         while !PANICKED.get() {
             sleep(PANIC_LOOK).await;
+            let lasts = now();
+            assert!(lasts < LASTS_MAX, "the run hangs: {lasts:?}, and no end");
         }
     });
     // Which of the two it was, the panic itself says.
@@ -222,6 +308,8 @@ thread_local! {
     static PANICKED: Cell<bool> = const { Cell::new(false) };
     /// The seed that runs in this thread.
     static RUNNING: Cell<Option<u64>> = const { Cell::new(None) };
+    /// Its steps.
+    static STEPS: RefCell<Arc<Steps>> = RefCell::default();
 }
 
 fn notice_panics() {
@@ -278,4 +366,21 @@ pub(crate) fn a_panic_of_a_task_fails_the_run() {
     let ran = run(&scenario, 1, Keep::Last);
     let failure = ran.failure().unwrap();
     assert!(failure.contains("goes wrong"), "{failure}");
+}
+
+/// A run whose time goes on for ever fails, and so does one in which tasks are busy and time hardly goes on.
+pub(crate) fn a_run_that_hangs_fails() {
+    let waits = async |_: Chance| loop {
+        sleep(Duration::from_secs(1)).await;
+    };
+    let spins = async |_: Chance| {
+        // As if most of its steps were behind it.
+        STEPS.with_borrow(|steps| steps.taken.store(STEPS_MAX - 1000, Ordering::Relaxed));
+        loop {
+            sleep(Duration::from_nanos(1)).await;
+        }
+    };
+    notice_panics();
+    assert!(run(&waits, 1, Keep::Last).failure().is_some());
+    assert!(run(&spins, 1, Keep::Last).failure().is_some());
 }

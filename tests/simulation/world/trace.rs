@@ -13,6 +13,8 @@ use std::{
 
 use openraft_rt_sim::SimInstant;
 
+use super::seeds::step;
+
 /// Events that are told with a failure.
 const LAST_EVENTS: usize = 200;
 
@@ -129,6 +131,7 @@ pub(crate) fn tell(what: impl FnOnce() -> String) {
         // The run is over, and what is left of it is being dropped.
         return;
     };
+    step();
     let what = what();
     CURRENT.with_borrow_mut(|trace| {
         if let Some(trace) = trace {

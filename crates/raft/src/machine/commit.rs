@@ -5,7 +5,7 @@ use std::{io, sync::Arc, time::Duration};
 use catena_store::{Fatal, Sealed, Store};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Machine, log_id, snapshot::Ready, stored_membership};
+use super::{Machine, log_id, position, snapshot::Ready, stored_membership};
 use crate::{
     Stop,
     blocking::{blocking, timeout},
@@ -149,21 +149,21 @@ impl Machine {
             self.room.notify_waiters();
             return Err(io::Error::other(error));
         }
-        self.write(sealed).await?;
+        self.write(sealed, durable.last.as_ref()).await?;
         self.durable.send_replace(durable);
         self.room.notify_waiters();
         Ok(())
     }
 
-    async fn write(&self, sealed: Sealed) -> io::Result<()> {
+    async fn write(&self, sealed: Sealed, last: Option<&LogId>) -> io::Result<()> {
         let committer = self.store.lock().committer();
         let clock = &self.runtime.clock;
         let began = clock.now();
         blocking(&self.runtime, "commit", move || committer.commit(sealed))
             .await
             .map_err(|fatal| self.engine_broken(&fatal))?;
-        self.observer
-            .engine_committed(clock.now().saturating_sub(began));
+        let took = clock.now().saturating_sub(began);
+        self.observer.engine_committed(took, last.map(position));
         Ok(())
     }
 

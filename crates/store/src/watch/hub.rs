@@ -17,7 +17,11 @@ use std::{
 use bytes::Bytes;
 use catena_api::EventType;
 
-use super::{event::Batch, inbox::Inbox, ranges::Ranges};
+use super::{
+    event::Batch,
+    inbox::{Inbox, InboxLoad},
+    ranges::Ranges,
+};
 use crate::mvcc::{End, Interval};
 
 /// Revisions that a watcher may still lack when it joins; they are handed to it under the hub's lock, so they are few.
@@ -51,6 +55,15 @@ pub(crate) struct Hub {
     keys: HashMap<Bytes, Vec<Arc<Interest>>>,
     ranges: Ranges,
     recent: Recent,
+}
+
+/// What watching holds in memory, for who checks that it is bounded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WatchLoad {
+    /// Bytes of recent events.
+    pub recent_bytes: usize,
+    /// What waits for the stream of each synced watch.
+    pub inboxes: Vec<InboxLoad>,
 }
 
 /// Batches that are still in memory.
@@ -218,6 +231,18 @@ impl Hub {
     /// does not reach back so far.
     pub(super) fn recent(&self, from: i64, max: usize) -> Option<(Vec<Arc<Batch>>, i64)> {
         self.recent.from(from, max, self.revision)
+    }
+
+    /// What all this takes.
+    pub(crate) fn load(&self) -> WatchLoad {
+        let mut inboxes = Vec::new();
+        let mut visit = |interest: &Arc<Interest>| inboxes.push(interest.inbox.load());
+        self.keys.values().flatten().for_each(&mut visit);
+        self.ranges.each(&mut visit);
+        WatchLoad {
+            recent_bytes: self.recent.bytes,
+            inboxes,
+        }
     }
 
     /// Goes on from another state: every watcher has to read history, from the revision after the last one that it got.

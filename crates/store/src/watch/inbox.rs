@@ -39,6 +39,15 @@ pub(super) enum Scope {
     },
 }
 
+/// What waits for one stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InboxLoad {
+    /// Items that hold events.
+    pub items: usize,
+    /// Bytes of these events.
+    pub bytes: usize,
+}
+
 /// Filled by the hub, emptied by the stream. Bounded: the events of all items together keep below a limit, unless it is one item.
 #[derive(Debug)]
 pub(super) struct Inbox {
@@ -137,6 +146,18 @@ impl Inbox {
         }
         queue.bytes -= bytes;
         taken
+    }
+
+    /// How full it is.
+    pub(super) fn load(&self) -> InboxLoad {
+        let mut load = InboxLoad::default();
+        for item in &self.queue.lock().items {
+            if matches!(item, Item::Events { .. }) {
+                load.items += 1;
+                load.bytes += item.bytes();
+            }
+        }
+        load
     }
 
     pub(super) fn is_empty(&self) -> bool {

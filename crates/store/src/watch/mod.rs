@@ -26,4 +26,6 @@ pub(crate) use event::Batch;
 pub(crate) use hub::Hub;
 
 pub use delivery::{Delivery, DeliveryKind};
+pub use hub::WatchLoad;
+pub use inbox::InboxLoad;
 pub use stream::WatchStream;

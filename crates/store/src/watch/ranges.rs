@@ -48,6 +48,11 @@ impl Ranges {
         containing(&self.root, key, visit);
     }
 
+    /// Calls `visit` for all interests.
+    pub(super) fn each(&self, visit: &mut dyn FnMut(&Arc<Interest>)) {
+        each(&self.root, visit);
+    }
+
     /// Takes everything out.
     pub(super) fn drain(&mut self) -> Vec<Arc<Interest>> {
         let mut all = Vec::new();
@@ -183,6 +188,14 @@ fn containing(link: &Link, key: &[u8], visit: &mut dyn FnMut(&Arc<Interest>)) {
             node.interests.iter().for_each(&mut *visit);
         }
         containing(&node.right, key, visit);
+    }
+}
+
+fn each(link: &Link, visit: &mut dyn FnMut(&Arc<Interest>)) {
+    if let Some(node) = link {
+        each(&node.left, visit);
+        node.interests.iter().for_each(&mut *visit);
+        each(&node.right, visit);
     }
 }
 
