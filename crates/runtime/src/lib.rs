@@ -57,7 +57,7 @@ impl Runtime {
         Self {
             clock: Arc::new(SystemClock::new()),
             disk: Arc::new(SystemDisk),
-            tasks: Arc::new(SystemTasks),
+            tasks: Arc::new(SystemTasks::default()),
             random: Arc::new(SystemRandom),
         }
     }

@@ -3,7 +3,7 @@
 use std::{future::Future, pin::Pin};
 
 use futures_util::future::AbortHandle;
-use tokio::sync::oneshot;
+use tokio::{runtime::Handle, sync::oneshot};
 
 /// A boxed future that may move between threads.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -73,13 +73,25 @@ impl Drop for Task {
 }
 
 /// Tokio tasks and threads of the operating system.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct SystemTasks;
+#[derive(Clone, Debug, Default)]
+pub struct SystemTasks {
+    on: Option<Handle>,
+}
+
+impl SystemTasks {
+    /// Tasks of that tokio runtime, whoever spawns them. By default they run on the one from within which they are spawned.
+    pub fn on(runtime: Handle) -> Self {
+        Self { on: Some(runtime) }
+    }
+}
 
 impl Tasks for SystemTasks {
     fn spawn(&self, _name: &'static str, future: BoxFuture<'static, ()>) -> Task {
         let (task, run) = Task::wrap(future);
-        tokio::spawn(run);
+        match &self.on {
+            Some(runtime) => runtime.spawn(run),
+            None => tokio::spawn(run),
+        };
         task
     }
 
@@ -95,7 +107,10 @@ impl Tasks for SystemTasks {
         _name: &'static str,
         work: Box<dyn FnOnce() + Send>,
     ) -> BoxFuture<'static, ()> {
-        let task = tokio::task::spawn_blocking(work);
+        let task = match &self.on {
+            Some(runtime) => runtime.spawn_blocking(work),
+            None => tokio::task::spawn_blocking(work),
+        };
         Box::pin(async move {
             if let Err(error) = task.await
                 && error.is_panic()

@@ -39,6 +39,7 @@ mod member;
 mod metrics;
 mod observer;
 mod server;
+mod threads;
 mod url;
 mod v3rpc;
 mod write;

@@ -13,6 +13,7 @@ use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 use catena_client::Kv;
 use catena_raft::{Config, Expected, Node, Remedy, Stop, transport::Transport};
 use catena_runtime::{BoxFuture, Runtime, Task, watch};
+use tokio::net::TcpListener;
 
 use crate::{
     bootstrap,
@@ -24,6 +25,7 @@ use crate::{
     metrics::Metrics,
     observer::Observed,
     server::{ETCD_VERSION, Server},
+    threads::Threads,
     v3rpc::Services,
 };
 
@@ -121,6 +123,8 @@ pub struct Member {
     /// The rest, which is aborted at the end.
     background: Vec<Task>,
     reason: watch::Receiver<Option<StopReason>>,
+    /// What all runs on but the doors. They end last.
+    threads: Threads,
 }
 
 /// All sockets of a member.
@@ -132,7 +136,8 @@ struct Sockets {
 }
 
 impl Member {
-    /// Starts a member. It may have no leader yet when this returns; see [`Member::ready`].
+    /// Starts a member, whose clients are served on the tokio runtime that this is called on. It may have no leader yet when this
+    /// returns; see [`Member::ready`].
     pub async fn start(config: ServerConfig, runtime: Runtime) -> Result<Self, StartError> {
         tracing::info!(
             etcd_version = ETCD_VERSION,
@@ -149,16 +154,24 @@ impl Member {
         );
         let sockets = Sockets::bind(&config).await?;
         let metrics = Metrics::register(&config).map_err(StartError::metrics)?;
-        let (node, peer_doors) = start_node(&config, &runtime, &metrics, &sockets).await?;
+        let threads = Threads::start();
+        let inner = threads.world(&runtime);
+        let (node, peer_doors) = start_node(&config, &threads, &inner, &metrics, &sockets).await?;
         metrics
             .identify(node.member_id())
             .map_err(StartError::metrics)?;
-        let server = Arc::new(Server::new(config, runtime, node, metrics));
-        Ok(Self::open(server, sockets, peer_doors))
+        let server = Arc::new(Server::new(config, inner, node, metrics));
+        Ok(Self::open(server, sockets, peer_doors, &runtime, threads))
     }
 
     /// Lets clients in, and starts what runs beside them.
-    fn open(server: Arc<Server>, mut sockets: Sockets, peer_doors: Vec<PeerDoor>) -> Self {
+    fn open(
+        server: Arc<Server>,
+        mut sockets: Sockets,
+        peer_doors: Vec<PeerDoor>,
+        outer: &Runtime,
+        threads: Threads,
+    ) -> Self {
         let client_urls = client_urls(&server.config, &sockets.clients);
         let (server, kv, mut background) = Indoor::over(server, client_urls).into_parts();
         let clients = addresses(&sockets.clients);
@@ -169,7 +182,7 @@ impl Member {
             let serve = door(sockets.peers.remove(0), server.node.clone());
             background.extend(serve.map(|serve| server.runtime.tasks.spawn("peers", serve)));
         }
-        let doors = open_doors(&server, &kv, sockets);
+        let doors = open_doors(&server, &kv, sockets, outer);
         Self {
             server,
             kv,
@@ -178,6 +191,7 @@ impl Member {
             doors,
             background,
             reason,
+            threads,
         }
     }
 
@@ -231,6 +245,7 @@ impl Member {
             server,
             doors,
             background,
+            threads,
             ..
         } = self;
         let (name, data_dir) = (&server.config.name, server.config.data_dir.display());
@@ -242,6 +257,7 @@ impl Member {
         }
         server.node.shutdown().await;
         drop(background);
+        threads.stop().await;
         tracing::info!(name, %data_dir, "closed etcd server");
     }
 }
@@ -276,6 +292,7 @@ type PeerDoor = Box<dyn FnOnce(Listener, Node) -> Option<BoxFuture<'static, ()>>
 
 async fn start_node(
     config: &ServerConfig,
+    threads: &Threads,
     runtime: &Runtime,
     metrics: &Metrics,
     sockets: &Sockets,
@@ -295,14 +312,15 @@ async fn start_node(
     raft.store.compaction_batch_limit = config.compaction_batch_limit;
     raft.observer = Arc::new(Observed::new(metrics));
     let transport = Transport::new(runtime.clone(), &raft)?;
-    let node = Node::start(runtime.clone(), transport.clone(), raft).await?;
+    let start = Node::start(runtime.clone(), transport.clone(), raft);
+    let node = threads.run(start).await?;
     let door = |_: &Listener| -> PeerDoor {
         let transport = transport.clone();
         Box::new(move |listener, node| {
             tracing::info!(address = listener.url(), "serving peer traffic");
             let listener = listener.into_tcp()?;
             Some(Box::pin(async move {
-                if let Err(error) = transport.serve(listener, node).await {
+                if let Err(error) = serve_peers(&transport, listener, node).await {
                     tracing::warn!(%error, "peer traffic is no longer served");
                 }
             }))
@@ -310,6 +328,16 @@ async fn start_node(
     };
     let doors = sockets.peers.iter().map(door).collect();
     Ok((node, doors))
+}
+
+async fn serve_peers(
+    transport: &Arc<Transport>,
+    listener: TcpListener,
+    node: Node,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    // It was bound elsewhere, and would wait for the threads there to notice a connection.
+    let listener = TcpListener::from_std(listener.into_std()?)?;
+    Ok(transport.clone().serve(listener, node).await?)
 }
 
 fn expected(config: &ServerConfig) -> Expected {
@@ -321,7 +349,12 @@ fn expected(config: &ServerConfig) -> Expected {
     }
 }
 
-fn open_doors(server: &Arc<Server>, kv: &Arc<dyn Kv>, sockets: Sockets) -> Vec<Task> {
+fn open_doors(
+    server: &Arc<Server>,
+    kv: &Arc<dyn Kv>,
+    sockets: Sockets,
+    outer: &Runtime,
+) -> Vec<Task> {
     let split = !sockets.http_only.is_empty();
     let services = Services::new(server, kv);
     let client = Serving {
@@ -363,7 +396,7 @@ fn open_doors(server: &Arc<Server>, kv: &Arc<dyn Kv>, sockets: Sockets) -> Vec<T
                 connections.clone(),
                 DRAIN_TIMEOUT,
             );
-            tasks.push(server.spawn("clients", run));
+            tasks.push(outer.tasks.spawn("clients", Box::pin(run)));
         }
     }
     tasks

@@ -39,7 +39,7 @@ use super::{
     incarnation::Known,
     status::{from_status, is_stranger},
 };
-use crate::{blocking::timeout, method};
+use crate::{METHOD_FREE, blocking::timeout, method};
 
 /// Longest time to connect to one URL and greet.
 const CONNECT_MAX: Duration = Duration::from_secs(1);
@@ -57,9 +57,9 @@ const SILENT_CALLS_MAX: u32 = 5;
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Purpose {
-    /// Small and must not wait: votes, heartbeats.
+    /// Small and must not wait: votes, heartbeats, read indexes, what other parts of a member ask the leader.
     Urgent,
-    /// Entries, proposals, reads and all else.
+    /// Entries, proposals and all else.
     Bulk,
     /// A snapshot.
     Snapshot,
@@ -73,7 +73,8 @@ impl Purpose {
             | method::PRE_VOTE
             | method::TRANSFER
             | method::HEARTBEAT
-            | method::READ_INDEX => Purpose::Urgent,
+            | method::READ_INDEX
+            | METHOD_FREE.. => Purpose::Urgent,
             method::SNAPSHOT => Purpose::Snapshot,
             _ => Purpose::Bulk,
         }
