@@ -1,9 +1,9 @@
 //! Strangers on the peer port.
 
-use std::time::Duration;
+use std::{net::Ipv4Addr, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use catena_api::peer::{HelloRequest, door_client::DoorClient};
+use catena_api::peer::{DiscoverRequest, HelloRequest, door_client::DoorClient};
 use framework::{Client, message::put};
 use prost::Message;
 use tokio::time::timeout;
@@ -11,7 +11,7 @@ use tonic::Code;
 
 use crate::{
     case::{Case, Stand, case},
-    frames::{DATA, End, PING, Raw, SETTINGS, call, frame},
+    frames::{DATA, End, PING, PREFACE, RST_STREAM, Raw, SETTINGS, call, frame},
     grpc::Caller,
 };
 
@@ -21,13 +21,20 @@ const CALL: &str = "/catena.raft.v1.Peer/Call";
 /// What must end does so by then.
 const ENDS_WITHIN: Duration = Duration::from_secs(60);
 
+/// Where a flood comes from; the members are at 127.0.0.1.
+const FLOODER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+
 pub(crate) fn cases() -> Vec<Case> {
     vec![
         case!(client_traffic),
         case!(strangers_are_told_why).members(3),
         case!(frames_without_a_session),
         case!(length_claims_and_endless_bodies),
-        case!(floods_of_frames_and_greetings).members(3),
+        case!(floods_of_greetings).members(3),
+        case!(floods_of_frames).members(3),
+        case!(connections_beyond_the_limit).members(3),
+        case!(calls_beyond_the_limit),
+        case!(silent_connections),
         case!(other_protocols),
     ]
 }
@@ -174,8 +181,8 @@ async fn length_claims_and_endless_bodies(stand: &Stand) -> Result<()> {
     Ok(())
 }
 
-/// Greetings by the thousand in made-up names, and floods of control frames.
-async fn floods_of_frames_and_greetings(stand: &Stand) -> Result<()> {
+/// Greetings by the thousand in made-up names.
+async fn floods_of_greetings(stand: &Stand) -> Result<()> {
     let hello = greeting(stand).await?;
     let mut door = DoorClient::connect(stand.member().peer_url()).await?;
     let mut refused = 0;
@@ -187,10 +194,61 @@ async fn floods_of_frames_and_greetings(stand: &Stand) -> Result<()> {
         refused += u32::from(door.hello(hello).await.is_err());
     }
     ensure!(refused > 1000, "{refused} refused");
-    stand.logs("too many members speak to this one").await?;
+    stand.logs("too many members speak to this one").await
+}
+
+/// Frames that carry nothing end the connection, and it is said why.
+async fn floods_of_frames(stand: &Stand) -> Result<()> {
     for flood in [frame(PING, 0, 0, &[0; 8]), frame(SETTINGS, 0, 0, &[])] {
         let raw = Raw::open(&stand.peer_address(), &[]).await?;
-        let _borne_or_not = raw.flood(&flood.repeat(100), 500).await?;
+        let end = raw.flood(&flood.repeat(100), 500).await?;
+        ensure!(end.is_some(), "as many as anybody likes: {flood:?}");
+    }
+    stand.logs("too many control frames").await
+}
+
+/// One address cannot take all connections that are meant for members: from another one somebody still gets in, and the members go
+/// on.
+async fn connections_beyond_the_limit(stand: &Stand) -> Result<()> {
+    /// More than twice as many as all members may have.
+    const CONNECTIONS: usize = 150;
+    let mut held = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let mut raw = Raw::connect_from(FLOODER, &stand.peer_address()).await?;
+        // Greeted: silence is not why these end. A refusal may be here before.
+        let greeting = [PREFACE, &frame(SETTINGS, 0, 0, &[])].concat();
+        let _refused = raw.write(&greeting).await;
+        held.push(raw);
+    }
+    stand.logs("connection refused: too many").await?;
+    let mut door = DoorClient::connect(stand.member().peer_url()).await?;
+    let cluster = door.discover(DiscoverRequest {}).await?.into_inner();
+    ensure!(cluster.members.len() == 3, "{cluster:?}");
+    let client = stand.client()?;
+    for round in 0..20 {
+        client.put("others", round.to_string()).await?;
+    }
+    drop(held);
+    Ok(())
+}
+
+/// More greetings at once than a connection may have, none of them whole: those beyond are reset.
+async fn calls_beyond_the_limit(stand: &Stand) -> Result<()> {
+    const CALLS_MAX: u32 = 256;
+    let mut raw = Raw::open(&stand.peer_address(), &[]).await?;
+    let calls = (0..CALLS_MAX + 10).flat_map(|number| call(2 * number + 1, HELLO));
+    raw.write(&calls.collect::<Vec<_>>()).await?;
+    let refused = raw.until(RST_STREAM).await?;
+    ensure!(refused.stream > 2 * CALLS_MAX - 1, "{refused:?}");
+    Ok(())
+}
+
+/// Nothing is said, or half of a preface.
+async fn silent_connections(stand: &Stand) -> Result<()> {
+    for said in [0, 10] {
+        let mut raw = Raw::connect(&stand.peer_address()).await?;
+        raw.write(&PREFACE[..said]).await?;
+        ensure!(raw.end().await? == End::Closed);
     }
     Ok(())
 }

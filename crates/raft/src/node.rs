@@ -22,7 +22,8 @@ use crate::{
 /// First method number that is free for [`Node::handle`].
 pub const METHOD_FREE: u32 = 100;
 
-/// Answers calls that other parts of a member send to the leader, such as the renewal of leases.
+/// Answers calls that other parts of a member send to the leader, such as the renewal of leases. They are small: they travel beside
+/// heartbeats.
 pub trait Handler: Send + Sync + 'static {
     /// Answers one call.
     fn call(&self, from: u64, body: Bytes) -> BoxFuture<'_, Result<Bytes, NetError>>;

@@ -1,7 +1,8 @@
-//! How many connections clients may have.
+//! How many connections clients and peers may have.
 //!
 //! Each takes a file descriptor, and so does the log's next segment: a member that cannot open it stops. So a part of the
-//! descriptors is kept, as in etcd. Beyond that, one address may not have all that is left, which etcd does not ask for.
+//! descriptors is kept, as in etcd, and peers may have some of that part. Beyond that, one address may not have all that is left,
+//! which etcd does not ask for.
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
@@ -17,10 +18,15 @@ const CONNECTIONS_MAX: usize = 16 << 10;
 /// Connections that are allowed even where descriptors are fewer than what is kept.
 const CONNECTIONS_MIN: usize = 16;
 
-/// The connections of all listeners of a member. Cheap to clone.
-#[derive(Clone, Default)]
+/// Connections from peers: three from each, and three more that it has given up and we do not know of yet, for ten peers. They
+/// and as many to peers leave some of [`RESERVED_DESCRIPTORS`] to files.
+const PEER_CONNECTIONS_MAX: usize = 64;
+
+/// The connections of all listeners of one kind. Cheap to clone.
+#[derive(Clone)]
 pub(crate) struct Connections {
     open: Arc<Mutex<Open>>,
+    max: fn() -> usize,
 }
 
 #[derive(Default)]
@@ -36,12 +42,24 @@ pub(crate) struct Admitted {
 }
 
 impl Connections {
-    /// Lets a connection in, unless there are too many; one through a Unix socket has no address.
-    pub(crate) fn admit(&self, address: Option<IpAddr>) -> Option<Admitted> {
-        self.admit_within(address, limit())
+    /// Those of clients.
+    pub(crate) fn of_clients() -> Self {
+        Self::within(clients_max)
     }
 
-    fn admit_within(&self, address: Option<IpAddr>, max: usize) -> Option<Admitted> {
+    /// Those of the other members.
+    pub(crate) fn of_peers() -> Self {
+        Self::within(|| PEER_CONNECTIONS_MAX)
+    }
+
+    fn within(max: fn() -> usize) -> Self {
+        let open = Arc::default();
+        Self { open, max }
+    }
+
+    /// Lets a connection in, unless there are too many; one through a Unix socket has no address.
+    pub(crate) fn admit(&self, address: Option<IpAddr>) -> Option<Admitted> {
+        let max = (self.max)();
         let mut open = self.open.lock();
         // Three quarters: many clients behind one address are served, and somebody else still gets in.
         let address_max = max - max / 4;
@@ -61,7 +79,7 @@ impl Connections {
 }
 
 /// The limit changes while the process runs if its owner wants so.
-fn limit() -> usize {
+fn clients_max() -> usize {
     let descriptors = getrlimit(Resource::Nofile).current;
     let descriptors = descriptors.map_or(usize::MAX, |limit| limit as usize);
     let left = descriptors.saturating_sub(RESERVED_DESCRIPTORS);
@@ -90,9 +108,9 @@ mod tests {
 
     #[test]
     fn one_address_leaves_a_quarter_to_others() {
-        let connections = Connections::default();
+        let connections = Connections::within(|| 8);
         let [greedy, other] = [1, 2].map(|n| Some(IpAddr::from([127, 0, 0, n])));
-        let admit = |address| connections.admit_within(address, 8);
+        let admit = |address| connections.admit(address);
         let held: Vec<_> = std::iter::from_fn(|| admit(greedy)).collect();
         assert_eq!(held.len(), 6);
         let second = admit(other).unwrap();

@@ -1,4 +1,4 @@
-//! Watches over the bytes of one connection: that it begins as one should, and that it carries something.
+//! Watches over the bytes of one connection, of a client or a peer: that it begins as one should, and that it carries something.
 //!
 //! Two things that hyper and h2 do not bound. A connection that says nothing is kept for ever, since they wait for its first bytes
 //! without a limit. And frames that carry nothing (PING, SETTINGS, PRIORITY, DATA without data) cost an answer or a lookup
@@ -17,9 +17,11 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Instant, Sleep},
 };
+use tonic::transport::server::Connected;
 
 use crate::{
     authority::{FRAME_HEAD_LEN, PREFACE},
+    connections::Admitted,
     metrics::Refused,
     server::Server,
 };
@@ -57,11 +59,13 @@ pub(crate) struct Guarded<S> {
     greeting: Option<Pin<Box<Sleep>>>,
     frames: Frames,
     control: Control,
+    _admitted: Admitted,
 }
 
 impl<S> Guarded<S> {
-    pub(crate) fn new(stream: S, server: Arc<Server>, peer: String) -> Self {
+    pub(crate) fn new(stream: S, server: Arc<Server>, peer: String, admitted: Admitted) -> Self {
         Self {
+            _admitted: admitted,
             stream,
             server,
             peer,
@@ -97,6 +101,13 @@ impl<S> Guarded<S> {
         }
         Ok(())
     }
+}
+
+/// For the peer port, which asks who has greeted and not where from.
+impl<S> Connected for Guarded<S> {
+    type ConnectInfo = ();
+
+    fn connect_info(&self) {}
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {

@@ -16,6 +16,8 @@ use std::{
 };
 
 use axum::Router;
+use catena_raft::transport::Transport;
+use futures_util::stream;
 use http::{Request, Response, Version};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
@@ -135,19 +137,42 @@ impl Listener {
         }
     }
 
-    /// The listener for the peers' transport.
-    pub(crate) fn into_tcp(self) -> Option<TcpListener> {
-        match self {
-            Self::Tcp(listener, _) => Some(listener),
-            Self::Unix(_) => None,
-        }
-    }
-
     /// The URL that was bound, with the port that was found.
     pub(crate) fn url(&self) -> String {
         match self {
             Self::Tcp(_, address) => format!("http://{address}"),
             Self::Unix(socket) => format!("unix://{}", socket.path.display()),
+        }
+    }
+
+    /// The next connection that is let in.
+    async fn admit(&self, server: &Server, allowed: &Connections) -> (Connection, Admitted) {
+        loop {
+            let connection = match self.accept().await {
+                Ok(connection) => connection,
+                Err(error) => {
+                    tracing::warn!(%error, "failed to accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            if let Some(admitted) = allowed.admit(connection.address()) {
+                return (connection, admitted);
+            }
+            server.metrics.count_refusal(Refused::Connection);
+            let remote_addr = connection.peer();
+            tracing::warn!(remote_addr, "connection refused: too many are open");
+        }
+    }
+
+    /// The same socket, watched by the runtime that calls: the one that bound it may be slow to see a connection.
+    fn rebind(self) -> std::io::Result<Self> {
+        match self {
+            Self::Tcp(listener, address) => {
+                let listener = TcpListener::from_std(listener.into_std()?)?;
+                Ok(Self::Tcp(listener, address))
+            }
+            unix @ Self::Unix(_) => Ok(unix),
         }
     }
 
@@ -160,6 +185,37 @@ impl Listener {
             }
             Self::Unix(socket) => Ok(Connection::Unix(socket.listener.accept().await?.0)),
         }
+    }
+}
+
+/// Serves the other members until this one stops.
+pub(crate) async fn run_for_peers(
+    listener: Listener,
+    transport: Arc<Transport>,
+    server: Arc<Server>,
+    allowed: Connections,
+) {
+    let listener = match listener.rebind() {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::warn!(%error, "peer traffic is not served");
+            return;
+        }
+    };
+    let node = server.node.clone();
+    let incoming = stream::unfold((listener, server, allowed), |state| async {
+        let (listener, server, allowed) = &state;
+        loop {
+            let (connection, admitted) = listener.admit(server, allowed).await;
+            let peer = connection.peer();
+            if let Connection::Tcp(stream, _) = connection {
+                let stream = Guarded::new(stream, server.clone(), peer, admitted);
+                return Some((Ok(stream), state));
+            }
+        }
+    });
+    if let Err(error) = transport.serve(incoming, node).await {
+        tracing::warn!(%error, "peer traffic is no longer served");
     }
 }
 
@@ -204,36 +260,22 @@ pub(crate) async fn run(
 ) {
     let mut connections = JoinSet::new();
     loop {
-        let accepted = tokio::select! {
+        let (connection, admitted) = tokio::select! {
             biased;
             () = server.stopping.cancelled() => break,
             Some(_ended) = connections.join_next() => continue,
-            accepted = listener.accept() => accepted,
+            accepted = listener.admit(&server, &allowed) => accepted,
         };
-        match accepted {
-            Ok(connection) => {
-                let Some(admitted) = allowed.admit(connection.address()) else {
-                    server.metrics.count_refusal(Refused::Connection);
-                    let remote_addr = connection.peer();
-                    tracing::warn!(remote_addr, "connection refused: too many are open");
-                    continue;
-                };
-                let (serving, server) = (serving.clone(), server.clone());
-                let peer = connection.peer();
-                match connection {
-                    Connection::Tcp(stream, _) => {
-                        let stream = Guarded::new(stream, server.clone(), peer);
-                        connections.spawn(serve(stream, admitted, serving, server));
-                    }
-                    Connection::Unix(stream) => {
-                        let stream = Guarded::new(stream, server.clone(), peer);
-                        connections.spawn(serve(stream, admitted, serving, server));
-                    }
-                }
+        let (serving, server) = (serving.clone(), server.clone());
+        let peer = connection.peer();
+        match connection {
+            Connection::Tcp(stream, _) => {
+                let stream = Guarded::new(stream, server.clone(), peer, admitted);
+                connections.spawn(serve(stream, serving, server));
             }
-            Err(error) => {
-                tracing::warn!(%error, "failed to accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+            Connection::Unix(stream) => {
+                let stream = Guarded::new(stream, server.clone(), peer, admitted);
+                connections.spawn(serve(stream, serving, server));
             }
         }
     }
@@ -248,7 +290,6 @@ pub(crate) async fn run(
 
 async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: Guarded<S>,
-    _admitted: Admitted,
     serving: Serving,
     server: Arc<Server>,
 ) {

@@ -12,8 +12,7 @@ use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use catena_client::Kv;
 use catena_raft::{Config, Expected, Node, Remedy, Stop, transport::Transport};
-use catena_runtime::{BoxFuture, Runtime, Task, watch};
-use tokio::net::TcpListener;
+use catena_runtime::{Runtime, Task, watch};
 
 use crate::{
     bootstrap,
@@ -156,19 +155,19 @@ impl Member {
         let metrics = Metrics::register(&config).map_err(StartError::metrics)?;
         let threads = Threads::start();
         let inner = threads.world(&runtime);
-        let (node, peer_doors) = start_node(&config, &threads, &inner, &metrics, &sockets).await?;
+        let (node, transport) = start_node(&config, &threads, &inner, &metrics).await?;
         metrics
             .identify(node.member_id())
             .map_err(StartError::metrics)?;
         let server = Arc::new(Server::new(config, inner, node, metrics));
-        Ok(Self::open(server, sockets, peer_doors, &runtime, threads))
+        Ok(Self::open(server, sockets, &transport, &runtime, threads))
     }
 
     /// Lets clients in, and starts what runs beside them.
     fn open(
         server: Arc<Server>,
         mut sockets: Sockets,
-        peer_doors: Vec<PeerDoor>,
+        transport: &Arc<Transport>,
         outer: &Runtime,
         threads: Threads,
     ) -> Self {
@@ -178,10 +177,11 @@ impl Member {
         let peers = addresses(&sockets.peers);
         let (reason_sender, reason) = watch::channel(None);
         background.push(server.spawn("end", watch_end(server.clone(), reason_sender)));
-        for door in peer_doors {
-            let serve = door(sockets.peers.remove(0), server.node.clone());
-            background.extend(serve.map(|serve| server.runtime.tasks.spawn("peers", serve)));
-        }
+        background.extend(open_to_peers(
+            &server,
+            transport,
+            std::mem::take(&mut sockets.peers),
+        ));
         let doors = open_doors(&server, &kv, sockets, outer);
         Self {
             server,
@@ -287,16 +287,12 @@ async fn bind_all(urls: &[crate::Url]) -> Result<Vec<Listener>, StartError> {
     Ok(listeners)
 }
 
-/// Serves the other members on one socket, once the node runs; `None` on a socket that peers cannot use.
-type PeerDoor = Box<dyn FnOnce(Listener, Node) -> Option<BoxFuture<'static, ()>> + Send>;
-
 async fn start_node(
     config: &ServerConfig,
     threads: &Threads,
     runtime: &Runtime,
     metrics: &Metrics,
-    sockets: &Sockets,
-) -> Result<(Node, Vec<PeerDoor>), StartError> {
+) -> Result<(Node, Arc<Transport>), StartError> {
     let origin = bootstrap::identify(config, runtime).await?;
     let mut raft = Config::new(&config.data_dir, origin.identity);
     raft.initial = origin.founders;
@@ -314,30 +310,7 @@ async fn start_node(
     let transport = Transport::new(runtime.clone(), &raft)?;
     let start = Node::start(runtime.clone(), transport.clone(), raft);
     let node = threads.run(start).await?;
-    let door = |_: &Listener| -> PeerDoor {
-        let transport = transport.clone();
-        Box::new(move |listener, node| {
-            tracing::info!(address = listener.url(), "serving peer traffic");
-            let listener = listener.into_tcp()?;
-            Some(Box::pin(async move {
-                if let Err(error) = serve_peers(&transport, listener, node).await {
-                    tracing::warn!(%error, "peer traffic is no longer served");
-                }
-            }))
-        })
-    };
-    let doors = sockets.peers.iter().map(door).collect();
-    Ok((node, doors))
-}
-
-async fn serve_peers(
-    transport: &Arc<Transport>,
-    listener: TcpListener,
-    node: Node,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    // It was bound elsewhere, and would wait for the threads there to notice a connection.
-    let listener = TcpListener::from_std(listener.into_std()?)?;
-    Ok(transport.clone().serve(listener, node).await?)
+    Ok((node, transport))
 }
 
 fn expected(config: &ServerConfig) -> Expected {
@@ -347,6 +320,21 @@ fn expected(config: &ServerConfig) -> Expected {
         peer_urls: config.advertise_peer.clone(),
         cluster_urls: cluster_urls.collect(),
     }
+}
+
+fn open_to_peers(
+    server: &Arc<Server>,
+    transport: &Arc<Transport>,
+    listeners: Vec<Listener>,
+) -> Vec<Task> {
+    let allowed = Connections::of_peers();
+    let serve = |listener: Listener| {
+        tracing::info!(address = listener.url(), "serving peer traffic");
+        let run =
+            listener::run_for_peers(listener, transport.clone(), server.clone(), allowed.clone());
+        server.spawn("peers", run)
+    };
+    listeners.into_iter().map(serve).collect()
 }
 
 fn open_doors(
@@ -380,7 +368,7 @@ fn open_doors(
         (sockets.metrics, metrics, "metrics"),
     ];
     let mut tasks = Vec::new();
-    let connections = Connections::default();
+    let connections = Connections::of_clients();
     for (listeners, serving, traffic) in doors {
         for listener in listeners {
             let address = listener.url();

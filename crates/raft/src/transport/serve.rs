@@ -1,6 +1,6 @@
 //! Serving the other members.
 
-use std::{pin::Pin, sync::Arc};
+use std::{io, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 use catena_api::peer::{
@@ -10,11 +10,14 @@ use catena_api::peer::{
 };
 use catena_runtime::{Duplex, STREAM_FRAMES_MAX, Service};
 use futures_util::{Stream, StreamExt};
-use tokio::{net::TcpListener, sync::mpsc};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::mpsc,
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
     Request, Response, Status, Streaming,
-    transport::{Server, server::TcpIncoming},
+    transport::{Server, server::Connected},
 };
 
 use super::{
@@ -28,18 +31,25 @@ use crate::{Node, Observer};
 /// Largest greeting: it has a few numbers.
 const GREETING_BYTES_MAX: usize = 4 << 10;
 
-/// Calls and streams that one connection may have open.
-const STREAMS_MAX: u32 = 1024;
+/// Calls and streams that one connection may have open; a member with more waits.
+const STREAMS_MAX: u32 = 256;
+
+/// Calls that were reset before we have seen them; with more the connection ends (CVE-2023-44487). h2's own default.
+const RESET_STREAMS_MAX: usize = 20;
+
+/// Bytes of a call's head, as HTTP/2 counts them: it has a session and a method.
+const HEADER_LIST_BYTES_MAX: u32 = 4 << 10;
 
 /// The member that speaks, found by its session before anything of a request is read.
 #[derive(Clone, Copy)]
 struct Speaker(u64);
 
 impl Transport {
-    /// Serves the other members on `listener`, until the member stops or the returned future is dropped.
-    pub async fn serve(
+    /// Serves the other members on connections that come from `incoming`, until the member stops or the returned future is dropped.
+    /// Who lets strangers in has to bound how many there are and what they send besides calls.
+    pub async fn serve<S: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static>(
         self: Arc<Self>,
-        listener: TcpListener,
+        incoming: impl Stream<Item = io::Result<S>>,
         node: Node,
     ) -> Result<(), tonic::transport::Error> {
         let sessions = Arc::new(Sessions::default());
@@ -66,14 +76,13 @@ impl Transport {
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_concurrent_streams(STREAMS_MAX)
+            .http2_max_pending_accept_reset_streams(Some(RESET_STREAMS_MAX))
+            .http2_max_header_list_size(HEADER_LIST_BYTES_MAX)
             .http2_keepalive_interval(Some(KEEPALIVE))
             .http2_keepalive_timeout(Some(KEEPALIVE))
             .add_service(DoorServer::new(doorkeeper).max_decoding_message_size(GREETING_BYTES_MAX))
             .add_service(peers)
-            .serve_with_incoming_shutdown(
-                TcpIncoming::from(listener).with_nodelay(Some(true)),
-                stopped,
-            )
+            .serve_with_incoming_shutdown(incoming, stopped)
             .await
     }
 }

@@ -18,6 +18,7 @@ use catena_runtime::Runtime;
 use catena_store::{Command, Member, Request, backend::Engine};
 use tempfile::TempDir;
 use tokio::{net::TcpListener, task::JoinHandle};
+use tonic::transport::server::TcpIncoming;
 
 /// Long enough for an election on a machine that does much else.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -52,7 +53,8 @@ impl Running {
         let node = Node::start(runtime, transport.clone(), config)
             .await
             .unwrap();
-        let serve = transport.clone().serve(listener, node.clone());
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        let serve = transport.clone().serve(incoming, node.clone());
         let serving = tokio::spawn(async move { serve.await.unwrap() });
         Self {
             node,
