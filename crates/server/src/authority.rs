@@ -13,13 +13,8 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// What a client of HTTP/2 says first.
-pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+use crate::http2::{Frames, HEAD_LEN, HEADERS, Stretch};
 
-/// Length, type, flags and stream of a frame.
-pub(crate) const FRAME_HEAD_LEN: usize = 9;
-
-const HEADERS: u8 = 1;
 const PADDED: u8 = 0x08;
 const PRIORITY: u8 = 0x20;
 /// Bytes of a HEADERS frame before its fields, if it has a priority.
@@ -133,80 +128,58 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Repaired<S> {
 /// before it sends a request, and we send them when we have its preface.
 #[derive(Default)]
 struct Filter {
-    /// Bytes of the preface that have come.
-    greeted: usize,
-    /// Bytes of the present frame that pass.
-    skip: usize,
+    frames: Frames,
+    /// The frame that is held, its head included.
     held: Vec<u8>,
+    /// Bytes of it that are due.
+    due: usize,
     done: bool,
 }
 
 impl Filter {
     fn feed(&mut self, mut data: &[u8], out: &mut Vec<u8>) {
-        while !self.done && !data.is_empty() {
-            if let Some(expected) = PREFACE.get(self.greeted) {
+        while !self.done
+            && let Some(stretch) = self.frames.next(&mut data)
+        {
+            match stretch {
                 // HTTP/1, or nothing that we know.
-                self.done = data[0] != *expected;
-                self.greeted += 1;
-                out.extend(take(&mut data, 1));
-            } else if self.skip > 0 {
-                let passed = take(&mut data, self.skip);
-                self.skip -= passed.len();
-                out.extend(passed);
-            } else {
-                self.hold(&mut data, out);
+                Stretch::Other(bytes) => {
+                    self.done = true;
+                    out.extend(bytes);
+                }
+                Stretch::Head(head) if head.kind() == HEADERS => {
+                    self.held.extend(head.0);
+                    self.due = head.length();
+                    // One that is longer than HTTP/2 allows is not waited for.
+                    self.done = self.due == 0 || self.due > HELD_BYTES_MAX;
+                }
+                Stretch::Head(head) => out.extend(head.0),
+                Stretch::Payload(bytes) if !self.held.is_empty() => {
+                    self.held.extend(bytes);
+                    self.due -= bytes.len();
+                    self.done = self.due == 0;
+                }
+                Stretch::Preface(bytes) | Stretch::Payload(bytes) => out.extend(bytes),
             }
         }
-        out.extend(data);
-    }
-
-    fn hold(&mut self, data: &mut &[u8], out: &mut Vec<u8>) {
-        let wanted = match self.held.as_slice() {
-            [a, b, c, HEADERS, _, _, _, _, _, ..] => FRAME_HEAD_LEN + length(*a, *b, *c),
-            _ => FRAME_HEAD_LEN,
-        };
-        self.held.extend(take(data, wanted - self.held.len()));
-        match self.held.as_slice() {
-            [a, b, c, HEADERS, _, _, _, _, _, ..] if length(*a, *b, *c) > HELD_BYTES_MAX => {
-                self.finish(out);
-            }
-            [a, b, c, HEADERS, _, _, _, _, _, fields @ ..]
-                if fields.len() == length(*a, *b, *c) =>
-            {
-                out.extend(repair(&self.held).as_deref().unwrap_or(&self.held));
-                self.held = Vec::new();
-                self.done = true;
-            }
-            // Not whole yet.
-            [_, _, _, HEADERS, _, _, _, _, _, ..] => {}
-            [a, b, c, _, _, _, _, _, _, ..] => {
-                self.skip = length(*a, *b, *c);
-                out.append(&mut self.held);
-            }
-            _ => {}
+        if self.done {
+            let held = std::mem::take(&mut self.held);
+            out.extend(repair(&held).unwrap_or(held));
+            out.extend(data);
         }
     }
 
     /// The connection has ended: what was held goes on as it is.
     fn finish(&mut self, out: &mut Vec<u8>) {
         out.append(&mut self.held);
+        out.extend(self.frames.unfinished());
         self.done = true;
     }
 }
 
-fn take<'a>(data: &mut &'a [u8], count: usize) -> &'a [u8] {
-    let (taken, rest) = data.split_at(count.min(data.len()));
-    *data = rest;
-    taken
-}
-
-fn length(a: u8, b: u8, c: u8) -> usize {
-    u32::from_be_bytes([0, a, b, c]) as usize
-}
-
 /// The frame with another authority, if it has one with a scheme.
 fn repair(frame: &[u8]) -> Option<Vec<u8>> {
-    let flags = frame[4];
+    let flags = *frame.get(4)?;
     if flags & PADDED != 0 {
         return None;
     }
@@ -217,7 +190,7 @@ fn repair(frame: &[u8]) -> Option<Vec<u8>> {
     };
     let mut fields = Fields {
         frame,
-        at: FRAME_HEAD_LEN + skipped,
+        at: HEAD_LEN + skipped,
     };
     let value = fields.authority()?;
     let (huffman, text) = value.content(frame);
@@ -231,9 +204,7 @@ fn repair(frame: &[u8]) -> Option<Vec<u8>> {
     repaired.push(REPLACEMENT.len() as u8);
     repaired.extend(REPLACEMENT);
     repaired.extend(&frame[value.end..]);
-    let length = u32::try_from(repaired.len() - FRAME_HEAD_LEN)
-        .ok()?
-        .to_be_bytes();
+    let length = u32::try_from(repaired.len() - HEAD_LEN).ok()?.to_be_bytes();
     repaired[..3].copy_from_slice(&length[1..]);
     Some(repaired)
 }
@@ -335,6 +306,7 @@ impl Fields<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http2::PREFACE;
 
     /// `http://127.0.0.1:2379` in Huffman's code.
     const HUFFMAN: [u8; 15] = [

@@ -20,8 +20,8 @@ use tokio::{
 use tonic::transport::server::Connected;
 
 use crate::{
-    authority::{FRAME_HEAD_LEN, PREFACE},
     connections::Admitted,
+    http2::{DATA, Frames, Head, PING, PRIORITY, SETTINGS, Stretch},
     metrics::Refused,
     server::Server,
 };
@@ -38,10 +38,6 @@ const CONTROL_WINDOW: Duration = Duration::from_secs(10);
 /// Bytes of the answer to one such frame, at most: a PING.
 const CONTROL_ANSWER_BYTES: u64 = 17;
 
-const DATA: u8 = 0;
-const PRIORITY: u8 = 2;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
 /// Of PING and SETTINGS: it is an answer itself.
 const ACK: u8 = 1;
 const END_STREAM: u8 = 1;
@@ -83,15 +79,14 @@ impl<S> Guarded<S> {
 
     /// Looks at bytes that the client has sent.
     fn look(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if self.frames.greeted == 0 && bytes.first().is_some_and(|byte| !byte.is_ascii_uppercase())
-        {
+        if self.frames.is_new() && bytes.first().is_some_and(|byte| !byte.is_ascii_uppercase()) {
             let why = match bytes.first() {
                 Some(&TLS_HANDSHAKE) => "a TLS handshake, not HTTP: this URL is http://",
                 _ => "not HTTP",
             };
             return Err(self.refuse(Refused::Greeting, why));
         }
-        let idle = self.frames.advance(bytes);
+        let idle = count_idle(&mut self.frames, bytes);
         if self.frames.has_greeted() {
             self.greeting = None;
         }
@@ -194,81 +189,43 @@ impl Control {
     }
 }
 
-/// Follows the frames of HTTP/2 while their bytes go by.
-#[derive(Default)]
-struct Frames {
-    /// Bytes of the preface that have come; beyond its length if it is another protocol.
-    greeted: usize,
-    head: [u8; FRAME_HEAD_LEN],
-    head_len: usize,
-    /// Bytes of the present frame that have not gone by.
-    left: usize,
+/// How many frames begin in the next bytes that carry nothing.
+fn count_idle(frames: &mut Frames, mut bytes: &[u8]) -> u32 {
+    let mut idle = 0;
+    while let Some(stretch) = frames.next(&mut bytes) {
+        if let Stretch::Head(head) = stretch {
+            idle += u32::from(is_idle(head));
+        }
+    }
+    idle
 }
 
-/// Stands in [`Frames::greeted`] for a protocol that has no frames.
-const OTHER: usize = usize::MAX;
-
-impl Frames {
-    fn has_greeted(&self) -> bool {
-        self.greeted >= PREFACE.len()
-    }
-
-    /// Follows the next bytes; gives how many frames began in them that carry nothing.
-    fn advance(&mut self, mut bytes: &[u8]) -> u32 {
-        while let Some((byte, rest)) = bytes.split_first()
-            && !self.has_greeted()
-        {
-            let same = PREFACE[self.greeted] == *byte;
-            self.greeted = if same { self.greeted + 1 } else { OTHER };
-            bytes = rest;
-        }
-        let mut idle = 0;
-        while self.greeted != OTHER && !bytes.is_empty() {
-            let skipped = self.left.min(bytes.len());
-            self.left -= skipped;
-            bytes = &bytes[skipped..];
-            let taken = (FRAME_HEAD_LEN - self.head_len).min(bytes.len());
-            self.head[self.head_len..self.head_len + taken].copy_from_slice(&bytes[..taken]);
-            self.head_len += taken;
-            bytes = &bytes[taken..];
-            if self.head_len == FRAME_HEAD_LEN {
-                idle += u32::from(self.begin());
-            }
-        }
-        idle
-    }
-
-    /// Begins the frame whose head is whole; tells whether it carries nothing.
-    fn begin(&mut self) -> bool {
-        let [a, b, c, kind, flags, ..] = self.head;
-        self.left = u32::from_be_bytes([0, a, b, c]) as usize;
-        self.head_len = 0;
-        match kind {
-            PING | SETTINGS => flags & ACK == 0,
-            PRIORITY => true,
-            DATA => self.left == 0 && flags & END_STREAM == 0,
-            _ => false,
-        }
+/// Whether a frame carries nothing.
+fn is_idle(head: Head) -> bool {
+    match head.kind() {
+        PING | SETTINGS => head.flags() & ACK == 0,
+        PRIORITY => true,
+        DATA => head.length() == 0 && head.flags() & END_STREAM == 0,
+        _ => false,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn frame(kind: u8, flags: u8, payload: usize) -> Vec<u8> {
-        let length = (payload as u32).to_be_bytes();
-        let head = [length[1], length[2], length[3], kind, flags, 0, 0, 0, 0];
-        [&head[..], &vec![7; payload]].concat()
-    }
+    use crate::http2::PREFACE;
 
     #[test]
-    fn frames_that_carry_nothing_are_counted_however_the_bytes_are_cut() {
+    fn frames_that_carry_nothing_are_counted() {
+        let frame = |kind: u8, flags: u8, payload: u8| {
+            let head = [0, 0, payload, kind, flags, 0, 0, 0, 0];
+            [&head[..], &vec![7; payload.into()]].concat()
+        };
         let stream = [
             PREFACE.to_vec(),
             frame(SETTINGS, 0, 6),
             frame(SETTINGS, ACK, 0),
-            frame(DATA, 0, 300),
+            frame(DATA, 0, 200),
             frame(DATA, 0, 0),
             frame(DATA, END_STREAM, 0),
             frame(PING, 0, 8),
@@ -277,20 +234,7 @@ mod tests {
             frame(8, 0, 4),
         ]
         .concat();
-        for step in 1..=stream.len() {
-            let mut frames = Frames::default();
-            let counted: u32 = stream.chunks(step).map(|part| frames.advance(part)).sum();
-            assert_eq!(counted, 4, "cut every {step} bytes");
-        }
-    }
-
-    #[test]
-    fn other_protocols_have_no_frames() {
-        let mut frames = Frames::default();
-        assert_eq!(frames.advance(b"PRI"), 0);
-        assert!(!frames.has_greeted());
-        assert_eq!(frames.advance(&[PING; 100]), 0);
-        assert!(frames.has_greeted());
+        assert_eq!(count_idle(&mut Frames::default(), &stream), 4);
     }
 
     #[test]

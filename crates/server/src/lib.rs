@@ -30,6 +30,7 @@ mod error;
 mod guard;
 mod handover;
 mod http;
+mod http2;
 mod indoor;
 mod lease_calls;
 mod lease_clock;
