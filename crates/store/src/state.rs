@@ -17,7 +17,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::broadcast;
 
 use crate::{
-    Fatal, KvHash, LeaseChange, Members, Position,
+    Fatal, KvHash, LeaseChange, Members, Options, Position,
     alarm::Alarms,
     lease::{self, Leases},
     mvcc::{Base, Index, Layer, ReadView, Records},
@@ -86,14 +86,14 @@ struct Generation {
 }
 
 impl Shared {
-    pub(crate) fn new(ledger: Ledger, base: Base, compacted: i64, history_bytes: usize) -> Self {
+    pub(crate) fn new(ledger: Ledger, base: Base, compacted: i64, options: &Options) -> Self {
         let records = Records::new(base);
         Self {
             records: Mutex::new(Generation {
                 records: records.clone(),
                 number: 0,
             }),
-            hub: Mutex::new(Hub::new(ledger.revision, history_bytes)),
+            hub: Mutex::new(Hub::new(ledger.revision, options)),
             applied: watch::Sender::new(ledger.applied.map(|position| position.index)),
             compacted: watch::Sender::new(compacted),
             lease_changes: lease::feed(),

@@ -53,6 +53,7 @@ impl Settings {
                 compaction_batch_limit: *chance.pick(&[1, 5, 1000]),
                 history_bytes: *chance.pick(&[0, 1 << 10, 1 << 20]),
                 inbox_bytes: *chance.pick(&[256, 4 << 10, 1 << 20]),
+                ..catena_store::Options::default()
             },
             watch_progress_interval: millis(&[100, 500, 5000]),
             clients: 3 + chance.below(4) as usize,

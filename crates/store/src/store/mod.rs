@@ -33,6 +33,8 @@ pub struct Options {
     pub history_bytes: usize,
     /// Bytes of events that wait for one watch stream before its watchers fall back to reading history.
     pub inbox_bytes: usize,
+    /// Watches of all streams together.
+    pub watches_max: usize,
 }
 
 impl Default for Options {
@@ -41,6 +43,8 @@ impl Default for Options {
             compaction_batch_limit: 1000,
             history_bytes: 32 << 20,
             inbox_bytes: 1 << 20,
+            // A kilobyte or two each: as many as etcd's own benchmark makes.
+            watches_max: 1 << 20,
         }
     }
 }
@@ -85,7 +89,7 @@ impl Store {
     pub fn open(backend: Arc<dyn Backend>, options: Options) -> Result<Self, Fatal> {
         let Prepared { base, restored } = Self::prepare(backend)?;
         let ledger = restored.ledger.clone();
-        let shared = Shared::new(ledger, base, restored.finished, options.history_bytes);
+        let shared = Shared::new(ledger, base, restored.finished, &options);
         Ok(Self {
             options,
             shared: Arc::new(shared),

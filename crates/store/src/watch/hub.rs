@@ -22,7 +22,10 @@ use super::{
     inbox::{Inbox, InboxLoad},
     ranges::Ranges,
 };
-use crate::mvcc::{End, Interval};
+use crate::{
+    Options,
+    mvcc::{End, Interval},
+};
 
 /// Revisions that a watcher may still lack when it joins; they are handed to it under the hub's lock, so they are few.
 const JOIN_REVISIONS_MAX: usize = 32;
@@ -55,6 +58,9 @@ pub(crate) struct Hub {
     keys: HashMap<Bytes, Vec<Arc<Interest>>>,
     ranges: Ranges,
     recent: Recent,
+    /// Watches of all streams, synced or not.
+    watches: usize,
+    watches_max: usize,
 }
 
 /// What watching holds in memory, for who checks that it is bounded.
@@ -130,18 +136,33 @@ impl Interest {
 }
 
 impl Hub {
-    pub(crate) fn new(revision: i64, history_bytes: usize) -> Self {
+    pub(crate) fn new(revision: i64, options: &Options) -> Self {
         Self {
             revision,
             next_id: 0,
             keys: HashMap::new(),
             ranges: Ranges::default(),
-            recent: Recent::new(revision, history_bytes),
+            recent: Recent::new(revision, options.history_bytes),
+            watches: 0,
+            watches_max: options.watches_max,
         }
     }
 
     pub(super) fn revision(&self) -> i64 {
         self.revision
+    }
+
+    /// Counts one more watch; false if there are too many.
+    #[must_use]
+    pub(super) fn enlist(&mut self) -> bool {
+        let has_room = self.watches < self.watches_max;
+        self.watches += usize::from(has_room);
+        has_room
+    }
+
+    /// So many watches have ended.
+    pub(super) fn dismiss(&mut self, count: usize) {
+        self.watches -= count;
     }
 
     /// A fresh id for a watcher.

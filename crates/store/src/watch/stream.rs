@@ -23,11 +23,12 @@ use crate::{
 /// Watches of one stream: each costs a few hundred bytes, and nobody should make millions of them.
 const WATCHES_MAX: usize = 1 << 16;
 
-/// Why a watch is refused: the texts of etcd.
+/// Why a watch is refused: the texts of etcd, and two of our own, since etcd refuses none for its number.
 const NEGATIVE_START: &str = "etcdserver: mvcc: required revision has been compacted";
 const EMPTY_RANGE: &str = "mvcc: watcher range is empty";
 const DUPLICATE_ID: &str = "mvcc: duplicate watch ID provided on the WatchStream";
 const TOO_MANY: &str = "etcdserver: too many watches on one stream";
+const TOO_MANY_IN_ALL: &str = "etcdserver: too many watches on this member";
 
 /// The watches of one stream. The owner drives it: `create`, `cancel`, `progress`, `tick`, and `poll` whenever `ready` returns.
 /// Dropping it ends all its watches.
@@ -101,6 +102,8 @@ impl WatchStream {
             Some(DUPLICATE_ID)
         } else if self.watches.len() >= WATCHES_MAX {
             Some(TOO_MANY)
+        } else if !self.shared.hub().enlist() {
+            Some(TOO_MANY_IN_ALL)
         } else {
             None
         };
@@ -187,6 +190,7 @@ impl WatchStream {
         let watch = self.watches.remove(&watch_id)?;
         self.ids.remove(&watch.interest);
         let mut hub = self.shared.hub();
+        hub.dismiss(1);
         match &watch.phase {
             Phase::Synced(interest) => hub.remove(interest),
             Phase::Catching { .. } => self.catching -= 1,
@@ -348,6 +352,7 @@ fn live(
 impl Drop for WatchStream {
     fn drop(&mut self) {
         let mut hub = self.shared.hub();
+        hub.dismiss(self.watches.len());
         for watch in self.watches.values() {
             if let Phase::Synced(interest) = &watch.phase {
                 hub.remove(interest);

@@ -26,6 +26,7 @@ fn options() -> Options {
         compaction_batch_limit: 3,
         history_bytes: 500,
         inbox_bytes: 500,
+        ..Options::default()
     }
 }
 

@@ -24,6 +24,7 @@ fn options() -> Options {
         compaction_batch_limit: 10,
         history_bytes: 4000,
         inbox_bytes: 4000,
+        ..Options::default()
     }
 }
 

@@ -100,6 +100,7 @@ impl Run {
             compaction_batch_limit: 3,
             history_bytes: 2000,
             inbox_bytes: 1000,
+            ..Options::default()
         });
         let reader = world.reader();
         Self {
@@ -372,4 +373,35 @@ proptest! {
             }
         }
     }
+}
+
+/// Watches of all streams together are bounded, and room comes back with each that ends, however it ends.
+#[test]
+fn member_has_so_many_watches_and_no_more() {
+    let world = World::new(Options {
+        watches_max: 3,
+        ..Options::default()
+    });
+    let reader = world.reader();
+    let (mut one, mut other) = (reader.watch(), reader.watch());
+    let create = |stream: &mut WatchStream| {
+        let answer = stream.create(&pb::WatchCreateRequest {
+            key: "k".into(),
+            ..Default::default()
+        });
+        (answer.watch_id, answer.cancel_reason)
+    };
+    let refused = (-1, "etcdserver: too many watches on this member".to_owned());
+    assert_eq!(create(&mut one).0, 0);
+    assert_eq!(create(&mut one).0, 1);
+    assert_eq!(create(&mut other).0, 0);
+    assert_eq!(create(&mut one), refused);
+    assert_eq!(create(&mut other), refused);
+    other.cancel(0);
+    assert_eq!(create(&mut other).0, 1);
+    assert_eq!(create(&mut other), refused);
+    drop(one);
+    assert_eq!(create(&mut other).0, 2);
+    assert_eq!(create(&mut other).0, 3);
+    assert_eq!(create(&mut other), refused);
 }

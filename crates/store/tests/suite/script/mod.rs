@@ -31,6 +31,7 @@ impl Script {
             compaction_batch_limit: 2,
             history_bytes: 1000,
             inbox_bytes: 1000,
+            ..Options::default()
         })
     }
 
