@@ -38,6 +38,10 @@ const ANSWERING_BYTES_MAX: usize = 128 << 20;
 /// there beside [`ANSWERING_BYTES_MAX`]. Reading is work for the processor, so more at a time would not be quicker.
 const RANGES_MAX: usize = 4;
 
+/// Writes of clients under way: enough for the batches that are written, sent and gathered at a time on a slow disk, and few
+/// enough that those that wait for their answers get them in time. The others wait unread; see [`crate::v3rpc`].
+const WRITES_MAX: usize = 2048;
+
 /// One member's parts, as its handlers see them. Shared by all of them behind one `Arc`.
 pub(crate) struct Server {
     pub(crate) config: Arc<ServerConfig>,
@@ -52,6 +56,8 @@ pub(crate) struct Server {
     pub(crate) answering: Budget,
     /// Room for reading intervals.
     pub(crate) ranges: Semaphore,
+    /// Places for writes.
+    pub(crate) writes: Semaphore,
     /// Cancelled when the member stops serving.
     pub(crate) stopping: CancellationToken,
     leadership: watch::Receiver<Leadership>,
@@ -75,6 +81,7 @@ impl Server {
             receiving: Budget::new(RECEIVING_BYTES_MAX),
             answering: Budget::new(ANSWERING_BYTES_MAX),
             ranges: Semaphore::new(RANGES_MAX),
+            writes: Semaphore::new(WRITES_MAX),
             stopping: CancellationToken::new(),
             leader_losses: watch::Sender::new(0),
             ready: watch::Sender::new(false),

@@ -1,7 +1,7 @@
 //! What happens to every call before and around its handler.
 //!
 //! ```text
-//! request ─► count ─► learner? ─► metadata ─► leader? ─► handler ─► response
+//! request ─► count ─► learner? ─► metadata ─► leader? ─► place? ─► handler ─► response
 //!               │                                                      │
 //!               └── messages and bytes in both directions, the code at the end; the end of a stream
 //!                   that wants a leader and has lost it
@@ -20,13 +20,16 @@ use std::{
 use bytes::Bytes;
 use catena_api::errors;
 use catena_runtime::BoxFuture;
+use futures_util::FutureExt;
 use http::{HeaderMap, Request, Response};
+use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::sync::SemaphorePermit;
 use tonic::{Code, Status, body::Body as GrpcBody};
 
 use super::{
     frames::FrameReader,
-    table::{Kind, Learner, RPCS, Rpc},
+    table::{Kind, Learner, RPCS, Rpc, Writing},
     taken,
 };
 use crate::{budget::Share, metrics::Refused, server::Server};
@@ -48,6 +51,43 @@ pub(super) fn admit(server: &Server, rpc: &Rpc, headers: &HeaderMap) -> Result<(
         return Err(errors::NO_LEADER.into());
     }
     Ok(())
+}
+
+/// Waits for a place, if the call needs one. A call that waits costs next to nothing, since nothing of it is read; one that is
+/// refused at once would be followed by the next, and refusing would be all that the member does.
+pub(super) async fn place<'a>(
+    server: &'a Server,
+    rpc: &Rpc,
+) -> Result<Option<SemaphorePermit<'a>>, Status> {
+    if rpc.writing == Writing::Passes {
+        return Ok(None);
+    }
+    if let Ok(place) = server.writes.try_acquire() {
+        return Ok(Some(place));
+    }
+    let waited = server.within(WRITE_WAIT_MAX, server.writes.acquire()).await;
+    match waited {
+        Some(Ok(place)) => Ok(Some(place)),
+        Some(Err(_)) | None => Err(errors::TOO_MANY_REQUESTS.into()),
+    }
+}
+
+/// How long a write waits for a place. Whoever is refused then knows soon that more comes than is carried, and does not wait until
+/// the time for requests is over.
+const WRITE_WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// Frames of a refused request that are taken; whoever sends more is told to stop.
+const DISCARDED_FRAMES_MAX: usize = 8;
+
+/// Takes what has come of a request that is refused, so that its stream ends without a reset. A request that fits in one packet is
+/// there as a whole.
+pub(super) fn discard(request: Request<Incoming>) {
+    let mut body = request.into_body();
+    for _ in 0..DISCARDED_FRAMES_MAX {
+        let Some(Some(Ok(_))) = body.frame().now_or_never() else {
+            return;
+        };
+    }
 }
 
 fn wants_leader(headers: &HeaderMap) -> bool {

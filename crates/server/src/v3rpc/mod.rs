@@ -109,12 +109,17 @@ impl Services {
         self.server.ready().await;
         let call = Call::begin(self.server.clone(), place);
         let headers = CallHeaders::of(request.headers());
-        let response = match interceptor::admit(&self.server, &RPCS[place], request.headers()) {
-            Ok(()) => {
-                self.route(RPCS[place].service, call.incoming(request))
-                    .await
+        let rpc = &RPCS[place];
+        let admitted = match interceptor::admit(&self.server, rpc, request.headers()) {
+            Ok(()) => interceptor::place(&self.server, rpc).await,
+            Err(refusal) => Err(refusal),
+        };
+        let response = match admitted {
+            Ok(_place) => self.route(rpc.service, call.incoming(request)).await,
+            Err(refusal) => {
+                interceptor::discard(request);
+                refusal.into_http()
             }
-            Err(refusal) => refusal.into_http(),
         };
         call.outgoing(response, &headers)
     }

@@ -13,6 +13,8 @@ pub(crate) struct Rpc {
     pub(crate) kind: Kind,
     /// Whether a learner answers it.
     pub(crate) learner: Learner,
+    /// Whether it takes a place for writes.
+    pub(crate) writing: Writing,
 }
 
 /// The services.
@@ -50,6 +52,15 @@ pub(crate) enum Learner {
     Serializable,
     /// Not at all.
     Refuses,
+}
+
+/// Whether a call takes one of the places for writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Writing {
+    /// It waits for a place before it is read, and is refused if none becomes free.
+    Waits,
+    /// It does not write, or must not wait: what ends leases and frees space makes room for the others.
+    Passes,
 }
 
 impl Service {
@@ -91,6 +102,14 @@ const fn rpc(service: Service, method: &'static str, kind: Kind, learner: Learne
         method,
         kind,
         learner,
+        writing: Writing::Passes,
+    }
+}
+
+const fn write(service: Service, method: &'static str) -> Rpc {
+    Rpc {
+        writing: Writing::Waits,
+        ..unary(service, method)
     }
 }
 
@@ -108,12 +127,12 @@ use Service::{Auth, Cluster, Election, Health, Kv, Lease, Lock, Maintenance, Wat
 pub(crate) static RPCS: [Rpc; 51] = [
     rpc(Kv, "Range", Kind::Unary, Learner::Serializable),
     stream(Kv, "RangeStream", Kind::ServerStream),
-    unary(Kv, "Put"),
-    unary(Kv, "DeleteRange"),
-    unary(Kv, "Txn"),
+    write(Kv, "Put"),
+    write(Kv, "DeleteRange"),
+    write(Kv, "Txn"),
     unary(Kv, "Compact"),
     stream(Watch, "Watch", Kind::BidiStream),
-    unary(Lease, "LeaseGrant"),
+    write(Lease, "LeaseGrant"),
     unary(Lease, "LeaseRevoke"),
     stream(Lease, "LeaseKeepAlive", Kind::BidiStream),
     unary(Lease, "LeaseTimeToLive"),
