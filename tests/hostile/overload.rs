@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// Per cent of one processor that the members share: little, so that the load fits beside them.
-const SHARE_PERCENT: u64 = 80;
+const SHARE_PERCENT: u64 = 40;
 
 /// The most that is offered, in puts a second: with more, the load itself would be the bottleneck.
 const RATE_MAX: f64 = 32_000.0;
