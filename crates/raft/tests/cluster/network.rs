@@ -1,7 +1,7 @@
 //! A network in memory, whose links can be cut.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -10,6 +10,9 @@ use bytes::Bytes;
 use catena_runtime::{BoxFuture, Duplex, NetError, Network, STREAM_FRAMES_MAX, Service};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc};
+
+/// Number of the peer method that is a snapshot.
+const SNAPSHOT: u32 = 6;
 
 #[derive(Default)]
 struct State {
@@ -24,6 +27,8 @@ struct State {
     losing: HashSet<(u64, u64)>,
     /// What answers to calls on these links wait for.
     held: HashMap<(u64, u64), Arc<Semaphore>>,
+    /// Frames to damage, one in each of the next snapshots to a member.
+    rotting: HashMap<u64, VecDeque<usize>>,
 }
 
 /// All members' services.
@@ -116,6 +121,18 @@ impl Hub {
             .unwrap_or_default()
     }
 
+    /// Flips a bit in one frame, whose number is given, of each of the next snapshots to a member.
+    pub(crate) fn damage_snapshots(&self, to: u64, frames: &[usize]) {
+        let frames = frames.iter().copied().collect();
+        self.state.lock().rotting.insert(to, frames);
+    }
+
+    /// How many snapshots to a member are still to be damaged.
+    pub(crate) fn still_to_damage(&self, to: u64) -> usize {
+        let rotting = &self.state.lock().rotting;
+        rotting.get(&to).map_or(0, VecDeque::len)
+    }
+
     fn is_frozen(&self, from: u64, to: u64) -> bool {
         let state = self.state.lock();
         state.frozen.contains(&from) || state.frozen.contains(&to)
@@ -182,13 +199,21 @@ impl Network for Way {
         Box::pin(async move {
             *self.hub.state.lock().streams.entry(to).or_default() += 1;
             let service = self.hub.service(self.from, to)?;
+            let damage = match method {
+                SNAPSHOT => {
+                    let mut state = self.hub.state.lock();
+                    state.rotting.get_mut(&to).and_then(VecDeque::pop_front)
+                }
+                _ => None,
+            };
             let (ours, theirs) = {
                 let (tx, from_us) = mpsc::channel(STREAM_FRAMES_MAX);
                 let (to_them, rx_them) = mpsc::channel(STREAM_FRAMES_MAX);
                 let (tx_them, from_them) = mpsc::channel(STREAM_FRAMES_MAX);
                 let (to_us, rx) = mpsc::channel(STREAM_FRAMES_MAX);
-                tokio::spawn(carry(self.hub.clone(), (self.from, to), from_us, to_them));
-                tokio::spawn(carry(self.hub.clone(), (to, self.from), from_them, to_us));
+                let (hub, there, back) = (&self.hub, (self.from, to), (to, self.from));
+                tokio::spawn(carry(hub.clone(), there, from_us, to_them, damage));
+                tokio::spawn(carry(hub.clone(), back, from_them, to_us, None));
                 let theirs = Duplex {
                     tx: tx_them,
                     rx: rx_them,
@@ -201,13 +226,29 @@ impl Network for Way {
     }
 }
 
+/// The frame with a bit flipped in its middle.
+fn damaged(frame: &Bytes) -> Bytes {
+    let mut bytes = frame.to_vec();
+    let middle = bytes.len() / 2;
+    if let Some(byte) = bytes.get_mut(middle) {
+        *byte ^= 1;
+    }
+    bytes.into()
+}
+
 async fn carry(
     hub: Hub,
     (from, to): (u64, u64),
     mut rx: mpsc::Receiver<Bytes>,
     tx: mpsc::Sender<Result<Bytes, NetError>>,
+    damage: Option<usize>,
 ) {
-    while let Some(frame) = rx.recv().await {
+    let mut number = 0;
+    while let Some(mut frame) = rx.recv().await {
+        if damage == Some(number) {
+            frame = damaged(&frame);
+        }
+        number += 1;
         if hub.is_frozen(from, to) {
             continue;
         }

@@ -10,12 +10,10 @@ const SHORT_LOG: Tune = |config| {
     config.log_proposals_keep = 10;
 };
 
-async fn follower_far_behind(tune: Tune) {
-    let mut cluster = Cluster::new(3, tune).await;
-    let leader = cluster.leader().await;
-    let away = cluster.follower().await;
-    put_surely(cluster.node(away), "before", "1").await;
+/// Stops a follower, and writes until the log has lost what it lacks.
+async fn fall_behind(cluster: &mut Cluster, away: u64) {
     cluster.stop(away).await;
+    let leader = cluster.leader().await;
     let value = "v".repeat(1000);
     let behind = cluster.node(leader).status().last_index;
     // Twice, for the log is cut in steps of some hundred proposals.
@@ -26,6 +24,13 @@ async fn follower_far_behind(tune: Tune) {
         cluster.node(leader).status().purged > behind
     })
     .await;
+}
+
+async fn follower_far_behind(tune: Tune) {
+    let mut cluster = Cluster::new(3, tune).await;
+    let away = cluster.follower().await;
+    put_surely(cluster.node(away), "before", "1").await;
+    fall_behind(&mut cluster, away).await;
     cluster.start(away).await;
     wait_until("the snapshot to be installed", || {
         get(cluster.node(away), "k999").is_some()
@@ -54,6 +59,23 @@ async fn follower_far_behind_gets_a_snapshot() {
 #[tokio::test]
 async fn follower_far_behind_gets_a_snapshot_on_sled() {
     follower_far_behind(sled).await;
+}
+
+/// A bit of its head or of its records is flipped on the way: the snapshot is not installed, and is sent again.
+#[tokio::test]
+async fn snapshot_that_is_damaged_on_its_way_is_not_installed() {
+    let mut cluster = Cluster::new(3, SHORT_LOG).await;
+    let away = cluster.follower().await;
+    fall_behind(&mut cluster, away).await;
+    cluster.hub.damage_snapshots(away, &[0, 1, 2]);
+    cluster.start(away).await;
+    wait_until("a whole snapshot to be installed", || {
+        get(cluster.node(away), "k999").is_some()
+    })
+    .await;
+    assert_eq!(cluster.hub.still_to_damage(away), 0);
+    cluster.wait_equal().await;
+    cluster.shutdown().await;
 }
 
 #[tokio::test]
