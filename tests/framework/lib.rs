@@ -9,11 +9,13 @@
 //! - [`Load`]: writers that run while members fall, and what they were promised;
 //! - [`history`]: what clients and watchers saw; [`judge`]: whether a store may have done that; [`mix`]: what clients ask for;
 //! - [`Tool`]: a command line program against a cluster, run to its end or followed line by line;
+//! - [`CpuShare`]: processes that are held to a part of a processor;
 //! - [`wait_until`]: the only way in which a test waits.
 //!
 //! Whatever a test started ends with the value that stands for it: dropping a [`Cluster`] kills its members, and only those, and
 //! removes their data. If the test is failing at that moment, the end of each member's log is printed.
 
+mod cgroup;
 mod client;
 mod cluster;
 pub mod history;
@@ -33,6 +35,7 @@ mod tool;
 mod wait;
 mod watch;
 
+pub use cgroup::CpuShare;
 pub use client::{Client, prefix_end};
 pub use cluster::{Cluster, Setup};
 pub use http::{Answer, get, request};

@@ -20,7 +20,6 @@
 mod bodies;
 mod bystander;
 mod case;
-mod cgroup;
 mod connections;
 mod floods;
 mod frames;

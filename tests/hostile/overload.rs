@@ -18,7 +18,7 @@ use std::{
 
 use anyhow::{Result, bail, ensure};
 use catena_api::errors;
-use framework::{Client, peers::Missing};
+use framework::{Client, CpuShare, peers::Missing};
 use parking_lot::Mutex;
 use tokio::{
     task::JoinHandle,
@@ -26,10 +26,7 @@ use tokio::{
 };
 use tonic::Code;
 
-use crate::{
-    case::{Case, Stand, case},
-    cgroup::CpuShare,
-};
+use crate::case::{Case, Stand, case};
 
 /// Per cent of one processor that the members share: little, so that the load fits beside them.
 const SHARE_PERCENT: u64 = 40;

@@ -13,9 +13,9 @@ use crate::{
 const CI: [(usize, &[&str]); 24] = [
     (3, &["replace", "add-and-remove"]),
     (3, &["away-until-snapshot"]),
-    (3, &["rolling-restart", "move-leader"]),
-    (3, &["kill-leader"]),
-    (3, &["pause-leader", "pause-short"]),
+    (3, &["rolling-restart", "move-leader", "lease-ends"]),
+    (3, &["kill-leader", "pause-short"]),
+    (3, &["pause-leader", "cpu-share"]),
     (3, &["powercut-one"]),
     (3, &["powercut-all"]),
     (3, &["powercut-slow-fsync"]),

@@ -149,7 +149,8 @@ async fn whole(plan: &Plan, keep: Option<&Path>) -> Result<Report> {
     let ended = ended
         .context("the run takes too long")
         .and_then(|ended| ended);
-    let history = ground.recorder.history(ground.seats.now_ns());
+    let end_ns = ground.ended_ns.unwrap_or_else(|| ground.seats.now_ns());
+    let history = ground.recorder.history(end_ns);
     let report = report(&ground, &history, ended);
     if let Some(dir) = keep.filter(|_| !matches!(report.ending, Ending::Passed)) {
         self::keep(plan, &ground, &history, dir)?;
@@ -173,6 +174,8 @@ async fn under_fire(plan: &Plan, g: &mut Ground) -> Result<()> {
     wait_until("enough operations", RUN_WITHIN, enough).await?;
     g.load.stop_clients().await?;
     let (revision, before) = at_rest(g).await?;
+    // What is judged is the state of now; leases end later too.
+    g.ended_ns = Some(g.seats.now_ns());
     g.load.stop_watchers(revision).await?;
     for last in &before {
         g.recorder.last(last.clone());

@@ -1,4 +1,7 @@
 //! Processes that are killed, or asked to end.
+//!
+//! Want of memory is no fault of its own: the kernel ends its victim by SIGKILL too, which runs nothing of the process, and no
+//! allocation fails before, since Linux overcommits. What is left to a store is the same as here: the files, as they are.
 
 use anyhow::Result;
 use serde_json::json;

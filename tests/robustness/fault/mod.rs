@@ -3,11 +3,12 @@
 //! | file | faults |
 //! |---|---|
 //! | `kill` | SIGKILL of the leader, a follower, all; restarts in a loop and in turn |
-//! | `pause` | SIGSTOP for 0.1 to 10 s |
+//! | `pause` | SIGSTOP for 0.1 to 10 s; a share of the processor |
 //! | `power` | loss of power of one and of all, plain and with a slow sync; a disk that lies about syncs |
 //! | `disk` | full, slow, frozen; a sync that fails once |
 //! | `rot` | a damaged byte at rest |
 //! | `network` | partitions of each shape, one-way cuts, loss, doubling, a slow line, resets |
+//! | `lease` | a lease that nobody renews, whose leader dies |
 //! | `clock` | wall clocks that jump |
 //! | `upkeep` | defragmentation, compaction, leadership moved by hand |
 //! | `members` | joined, promoted, removed, replaced; away until a snapshot is needed |
@@ -15,6 +16,7 @@
 mod clock;
 mod disk;
 mod kill;
+mod lease;
 mod members;
 mod network;
 mod pause;
@@ -112,6 +114,7 @@ pub(crate) fn all() -> Vec<Fault> {
         disk::FAULTS,
         rot::FAULTS,
         network::FAULTS,
+        lease::FAULTS,
         clock::FAULTS,
         upkeep::FAULTS,
         members::FAULTS,

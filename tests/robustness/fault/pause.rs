@@ -1,8 +1,9 @@
-//! Processes that stand still: the kernel goes on taking connections and bytes for them.
+//! Processes that stand still, or almost: the kernel goes on taking connections and bytes for them.
 
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
+use framework::CpuShare;
 use serde_json::json;
 
 use super::{Fault, fault};
@@ -12,10 +13,14 @@ pub(super) const FAULTS: &[Fault] = &[
     fault!("pause-leader", Plain, pause_leader),
     fault!("pause-follower", Plain, pause_follower).of_three(),
     fault!("pause-short", Plain, pause_short),
+    fault!("cpu-share", Plain, cpu_share),
 ];
 
 /// Short pauses in a row.
 const SHORT: usize = 6;
+/// How long a member has but a share of a processor, and how much of it.
+const SHARE_MS: u64 = 6_000;
+const SHARE_PERCENT: u64 = 20;
 
 /// Longer than an election, so that another leads when it wakes and believes that it still does.
 async fn pause_leader(g: &mut Ground) -> Result<()> {
@@ -28,6 +33,18 @@ async fn pause_follower(g: &mut Ground) -> Result<()> {
     let place = g.follower().await?;
     let millis = g.draw(1_000..10_000);
     pause(g, "pause-follower", place, millis).await
+}
+
+/// The leader is let run for a fifth of the time of one processor: it stands still again and again, for up to a tenth of a second.
+async fn cpu_share(g: &mut Ground) -> Result<()> {
+    let place = g.leader().await?;
+    let args = [("ms", json!(SHARE_MS)), ("percent", json!(SHARE_PERCENT))];
+    let going = g.begin("cpu-share", &[place], &args);
+    let share = CpuShare::new(&[g.pid(place)?], SHARE_PERCENT).context("no group of processes")?;
+    g.rest(SHARE_MS).await;
+    let throttled = share.throttled()?;
+    drop(share);
+    g.end(going, "times that it was held back", throttled)
 }
 
 /// About as long as an election timeout, of one member after another.

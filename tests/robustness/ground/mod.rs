@@ -35,6 +35,8 @@ const FLAGS: [&str; 4] = [
     "--election-timeout=1000",
     "--log-level=info",
 ];
+/// Keys may outlive their lease by so long after the last fault: many times what a member needs on a machine that is not busy.
+const LEASE_LATE_MS: u64 = 20_000;
 const HEARTBEAT_MS: u64 = 100;
 const ELECTION_MS: u64 = 1000;
 
@@ -96,6 +98,8 @@ pub(crate) struct Ground {
     pub(crate) recorder: Recorder,
     /// Faults that were proven.
     pub(crate) proven: Vec<Proven>,
+    /// When the history ends: at the end of the run, if it does not end before.
+    pub(crate) ended_ns: Option<u64>,
     /// When leaders were killed, for the time without writes.
     pub(crate) leader_killed_ns: Vec<u64>,
     incarnations: BTreeMap<String, u64>,
@@ -156,6 +160,7 @@ impl Ground {
             seats,
             recorder,
             proven: Vec::new(),
+            ended_ns: None,
             leader_killed_ns: Vec::new(),
             incarnations: BTreeMap::new(),
             ids: BTreeMap::new(),
@@ -184,6 +189,7 @@ impl Ground {
             members,
             heartbeat_ms: HEARTBEAT_MS,
             election_ms: ELECTION_MS,
+            settings: BTreeMap::from([("lease_late_ms".to_owned(), LEASE_LATE_MS.into())]),
             ..Meta::default()
         });
         self.load = Load::new(

@@ -8,8 +8,8 @@ use super::{
     tool,
 };
 
-/// What is left of this process's runs: mounts, loop devices, name spaces of the network, processes on its files. Nothing, if every
-/// guard did its work.
+/// What is left of this process's runs: mounts, loop devices, name spaces of the network, processes on its files, groups of
+/// processes. Nothing, if every guard did its work.
 pub(crate) async fn leftovers() -> Vec<String> {
     let mark = format!("{MARK}{}-", process::id());
     let spaces = format!("f{}x", process::id() % 1_000_000);
@@ -25,6 +25,7 @@ pub(crate) async fn leftovers() -> Vec<String> {
     add("loop device", &loops, &mark);
     add("network", &nets, &spaces);
     add("process", &command_lines(), &mark);
+    add("group of processes", &groups(), &mark);
     left
 }
 
@@ -46,6 +47,17 @@ pub(crate) fn sweep() {
 
 fn lives(pid: &str) -> bool {
     Path::new("/proc").join(pid).exists()
+}
+
+/// The groups that share a quota of the processor, in both versions of the interface.
+fn groups() -> String {
+    let dirs = ["/sys/fs/cgroup", "/sys/fs/cgroup/cpu"];
+    let entries = dirs.into_iter().filter_map(|dir| fs::read_dir(dir).ok());
+    let names = entries
+        .flatten()
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.collect::<Vec<_>>().join("\n")
 }
 
 fn command_lines() -> String {

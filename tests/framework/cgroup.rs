@@ -5,7 +5,9 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    process, thread,
+    process,
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
     time::Duration,
 };
 
@@ -15,8 +17,12 @@ const PERIOD_MICROS: u64 = 100_000;
 /// Where groups are.
 const ROOT: &str = "/sys/fs/cgroup";
 
+/// How the names of our groups begin.
+const MARK: &str = "catena-fire-";
+
 /// A group of processes that share a quota; dropping it sets them free.
-pub(crate) struct CpuShare {
+#[derive(Debug)]
+pub struct CpuShare {
     dir: PathBuf,
     /// The group that they came from.
     parent: PathBuf,
@@ -25,7 +31,7 @@ pub(crate) struct CpuShare {
 
 impl CpuShare {
     /// Puts processes into a new group that together may use `percent` of one processor.
-    pub(crate) fn new(pids: &[u32], percent: u64) -> io::Result<Self> {
+    pub fn new(pids: &[u32], percent: u64) -> io::Result<Self> {
         let root = Path::new(ROOT);
         let unified = root.join("cgroup.controllers").exists();
         let parent = if unified {
@@ -36,7 +42,9 @@ impl CpuShare {
         if unified {
             fs::write(root.join("cgroup.subtree_control"), "+cpu")?;
         }
-        let dir = parent.join(format!("catena-hostile-{}", process::id()));
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let dir = parent.join(format!("{MARK}{}-{number}", process::id()));
         fs::create_dir(&dir)?;
         let mut share = Self {
             dir,
@@ -58,7 +66,7 @@ impl CpuShare {
     }
 
     /// How many periods ended with the quota used up: proof that the share is felt.
-    pub(crate) fn throttled(&self) -> io::Result<u64> {
+    pub fn throttled(&self) -> io::Result<u64> {
         let stat = fs::read_to_string(self.dir.join("cpu.stat"))?;
         let line = stat
             .lines()
