@@ -62,8 +62,13 @@ impl Progress {
         self.ended.load(Ordering::Acquire)
     }
 
+    fn until(&self) -> Option<i64> {
+        let until = self.until.load(Ordering::Acquire);
+        (until != 0).then_some(until)
+    }
+
     fn is_ending(&self) -> bool {
-        self.until.load(Ordering::Acquire) != 0
+        self.until().is_some()
     }
 
     fn saw(&self, revision: i64) {
@@ -71,8 +76,7 @@ impl Progress {
     }
 
     fn is_complete(&self) -> bool {
-        let until = self.until.load(Ordering::Acquire);
-        until != 0 && self.seen() >= until
+        self.until().is_some_and(|until| self.seen() >= until)
     }
 }
 
@@ -192,8 +196,15 @@ impl<'a> Visit<'a> {
             let Some(response) = response? else {
                 anyhow::bail!("the stream ended");
             };
-            let response = response?;
+            let mut response = response?;
             created |= response.created;
+            if let Some(until) = self.progress.until()
+                && is_beyond(&mut response, until)
+            {
+                // Everything before was sent before.
+                self.saw(until);
+                continue;
+            }
             if self.take(&response) {
                 return Ok(());
             }
@@ -253,6 +264,22 @@ impl<'a> Visit<'a> {
         if self.witness {
             self.desk.seats.witness(revision);
         }
+    }
+}
+
+/// Takes out what happened after `until`, where the history ends: a lease may end with its keys while watchers are told to. Says
+/// whether nothing is left of the response.
+fn is_beyond(response: &mut pb::WatchResponse, until: i64) -> bool {
+    if response.created || response.canceled {
+        return false;
+    }
+    let header = response.header.unwrap_or_default();
+    let is_progress = response.events.is_empty();
+    let revision = |event: &Event| event.kv().map_or(0, |kv| kv.view().mod_revision);
+    response.events.retain(|event| revision(event) <= until);
+    match is_progress {
+        true => header.revision > until,
+        false => response.events.is_empty(),
     }
 }
 
