@@ -31,6 +31,8 @@ impl Caller {
     /// Connects.
     pub(crate) async fn new(address: &str) -> Result<Self> {
         let stream = TcpStream::connect(address).await?;
+        // Head and body are two packets: the second would wait for the member to acknowledge the first.
+        stream.set_nodelay(true)?;
         let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
         let (sender, connection) = handshake.await?;
         // It ends when the sender is dropped.
