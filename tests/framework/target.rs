@@ -86,7 +86,7 @@ fn build() -> Result<PathBuf> {
         .args([
             "build",
             "--quiet",
-            // Of the whole workspace, so that its dependencies are those that the tests were built with.
+            // Of the whole workspace: a package alone would be built with other features.
             "--workspace",
             "--bin",
             "catena",

@@ -4,8 +4,8 @@
 //! offered without waiting, four times as many, for a minute.
 //!
 //! How much goes through is printed, and so is whether leadership moved: on a machine that other work keeps busy the capacity measured
-//! in one moment is not that of the next. What is asserted is that it does not collapse, that refusals are etcd's own words, that a
-//! lease is renewed throughout, and that memory is bounded.
+//! in one moment is not that of the next. What is asserted is that it does not collapse, that refusals are etcd's own words, that no
+//! renewal finds its lease lost, and that memory is bounded.
 
 use std::{
     collections::BTreeMap,
