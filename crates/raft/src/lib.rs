@@ -66,5 +66,6 @@ pub use config::{Config, Expected};
 pub use error::{CallError, MemberError, MoveError, ProposeError, ReadError, StartError, Stop};
 pub use node::{Handler, METHOD_FREE, Node};
 pub use observer::{AppliedEntry, Ballot, Observer};
+pub use read::ReadDesk;
 pub use remedy::Remedy;
 pub use status::{Leadership, PeerStatus, Role, Status};

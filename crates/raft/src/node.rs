@@ -11,7 +11,7 @@ use crate::{
     CallError, Config, Leadership, MemberError, MoveError, ProposeError, ReadError, StartError,
     Status, Stop, id, members,
     propose::{self, Proposals},
-    read::ReadGate,
+    read::{ReadDesk, ReadGate},
     service::PeerService,
     shared::Shared,
     start, transfer,
@@ -113,6 +113,11 @@ impl Node {
     /// Waits until the local store has applied all that was committed, anywhere, when this was called.
     pub async fn read_index(&self) -> Result<(), ReadError> {
         self.inner.reads.read(&self.inner.shared).await
+    }
+
+    /// A desk where the readers of one thread gather, and what serves it: to be run on that thread, until the desk is dropped.
+    pub fn read_desk(&self) -> (ReadDesk, impl Future<Output = ()> + Send + 'static) {
+        ReadDesk::new(&self.inner.shared, &self.inner.reads)
     }
 
     /// Proves that this member leads; returns the term.

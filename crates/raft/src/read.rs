@@ -2,6 +2,9 @@
 //!
 //! One task asks, on a follower through the leader; while a round is under way, the next readers gather. A reader then waits by
 //! itself until the store has applied the index.
+//!
+//! Where many readers share a thread, they may gather at a [`ReadDesk`] of their own before, which then asks at the gate for all of
+//! them: so the way between threads is gone once, and not by each.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -95,8 +98,44 @@ impl ReadGate {
     }
 }
 
+/// A place before the gate where the readers of one thread gather.
+pub struct ReadDesk {
+    readers: ReadGate,
+    shared: Arc<Shared>,
+}
+
+impl ReadDesk {
+    /// A new desk before `gate`, and what serves it: until the desk is dropped, on the thread of the readers.
+    pub(crate) fn new(
+        shared: &Arc<Shared>,
+        gate: &Arc<ReadGate>,
+    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
+        let (readers, ends) = ReadGate::new();
+        let serve = serve(shared.clone(), ends, Upstream::Gate(gate.clone()));
+        let shared = shared.clone();
+        (Self { readers, shared }, serve)
+    }
+
+    /// Waits until the local store has applied all that was committed, anywhere, when this was called.
+    pub async fn read_index(&self) -> Result<(), ReadError> {
+        self.readers.read(&self.shared).await
+    }
+}
+
+/// Whom a round asks.
+enum Upstream {
+    /// The quorum.
+    Quorum,
+    /// The gate of the member, whose own round then begins later than the question.
+    Gate(Arc<ReadGate>),
+}
+
 /// Runs rounds until the gate is closed.
-pub(crate) async fn run(shared: Arc<Shared>, mut gate: Readers) {
+pub(crate) async fn run(shared: Arc<Shared>, gate: Readers) {
+    serve(shared, gate, Upstream::Quorum).await;
+}
+
+async fn serve(shared: Arc<Shared>, mut gate: Readers, upstream: Upstream) {
     let mut waiting = VecDeque::new();
     loop {
         if waiting.is_empty() {
@@ -110,7 +149,10 @@ pub(crate) async fn run(shared: Arc<Shared>, mut gate: Readers) {
         {
             waiting.push_back(reading);
         }
-        let result = round(&shared).await;
+        let result = match &upstream {
+            Upstream::Quorum => round(&shared).await,
+            Upstream::Gate(gate) => gate.index(shared.now() + ROUND_MAX).await,
+        };
         waiting = settle(&shared, waiting, result);
         if !waiting.is_empty() {
             shared.leader_changes(RETRY_PAUSE).await;

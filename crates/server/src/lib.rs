@@ -28,6 +28,7 @@ mod connections;
 mod embed;
 mod error;
 mod guard;
+mod hall;
 mod handover;
 mod http;
 mod http2;

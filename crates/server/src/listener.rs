@@ -37,8 +37,10 @@ use crate::{
     config::ServerConfig,
     connections::{Admitted, Connections},
     guard::Guarded,
+    hall,
     metrics::Refused,
     server::Server,
+    threads::{ClientThread, ClientThreads},
     url::Url,
     v3rpc::Services,
 };
@@ -73,6 +75,9 @@ const HEADER_LIST_BYTES_MAX: u32 = 16 << 10;
 /// Pause after the system refuses a connection, for want of file descriptors for example.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Time that open requests have when a member stops.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// A socket that is bound.
 pub(crate) enum Listener {
     Tcp(TcpListener, SocketAddr),
@@ -97,6 +102,16 @@ impl Connection {
             Self::Tcp(_, address) => Some(address.ip()),
             Self::Unix(_) => None,
         }
+    }
+
+    /// The same connection, watched by the runtime that calls.
+    fn rebind(self) -> std::io::Result<Self> {
+        Ok(match self {
+            Self::Tcp(stream, address) => {
+                Self::Tcp(TcpStream::from_std(stream.into_std()?)?, address)
+            }
+            Self::Unix(stream) => Self::Unix(UnixStream::from_std(stream.into_std()?)?),
+        })
     }
 
     /// Who is at the other end, for the log.
@@ -228,7 +243,6 @@ impl Drop for SocketFile {
 }
 
 /// What a port serves.
-#[derive(Clone)]
 pub(crate) struct Serving {
     /// gRPC, unless the port is for HTTP only.
     pub(crate) grpc: Option<Services>,
@@ -237,27 +251,31 @@ pub(crate) struct Serving {
 }
 
 impl Serving {
-    async fn answer(self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    async fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+    ) -> Result<Response<Body>, Infallible> {
         match &self.grpc {
             Some(services) if request.version() == Version::HTTP_2 => {
                 Ok(services.call(request).await)
             }
             Some(_) | None => {
                 let request = request.map(axum::body::Body::new);
-                let Ok(response) = self.http.oneshot(request).await;
+                let Ok(response) = self.http.clone().oneshot(request).await;
                 Ok(response.map(Body::new))
             }
         }
     }
 }
 
-/// Accepts and serves connections until the member stops; then lets them finish, and cuts those off that have not after `drain`.
+/// Accepts and serves connections until the member stops; then lets them finish, and cuts those off that have not after
+/// [`DRAIN_TIMEOUT`].
 pub(crate) async fn run(
     listener: Listener,
-    serving: Serving,
+    serving: Arc<Serving>,
     server: Arc<Server>,
     allowed: Connections,
-    drain: Duration,
+    threads: Arc<ClientThreads>,
 ) {
     let mut connections = JoinSet::new();
     loop {
@@ -267,21 +285,12 @@ pub(crate) async fn run(
             Some(_ended) = connections.join_next() => continue,
             accepted = listener.admit(&server, &allowed) => accepted,
         };
-        let (serving, server) = (serving.clone(), server.clone());
-        let peer = connection.peer();
-        match connection {
-            Connection::Tcp(stream, _) => {
-                let stream = Guarded::new(stream, server.clone(), peer, admitted);
-                connections.spawn(serve(stream, serving, server));
-            }
-            Connection::Unix(stream) => {
-                let stream = Guarded::new(stream, server.clone(), peer, admitted);
-                connections.spawn(serve(stream, serving, server));
-            }
-        }
+        let thread = threads.least_loaded();
+        let serve = serve_on(thread.clone(), connection, admitted, &serving, &server);
+        connections.spawn_on(serve, thread.handle());
     }
     drop(listener);
-    let drained = tokio::time::timeout(drain, async {
+    let drained = tokio::time::timeout(DRAIN_TIMEOUT, async {
         while connections.join_next().await.is_some() {}
     });
     if drained.await.is_err() {
@@ -289,13 +298,39 @@ pub(crate) async fn run(
     }
 }
 
+/// Serves a connection on the thread that polls this first, which is `thread`.
+fn serve_on(
+    thread: ClientThread,
+    connection: Connection,
+    admitted: Admitted,
+    serving: &Arc<Serving>,
+    server: &Arc<Server>,
+) -> impl Future<Output = ()> + Send + 'static {
+    let (serving, server) = (serving.clone(), server.clone());
+    async move {
+        let _is_its_load = thread;
+        let peer = connection.peer();
+        match connection.rebind() {
+            Ok(Connection::Tcp(stream, _)) => {
+                let stream = Guarded::new(stream, server.clone(), peer, admitted);
+                serve(stream, serving, server).await;
+            }
+            Ok(Connection::Unix(stream)) => {
+                let stream = Guarded::new(stream, server.clone(), peer, admitted);
+                serve(stream, serving, server).await;
+            }
+            Err(error) => tracing::warn!(%error, "connection lost"),
+        }
+    }
+}
+
 async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: Guarded<S>,
-    serving: Serving,
+    serving: Arc<Serving>,
     server: Arc<Server>,
 ) {
     let builder = builder(&server.config);
-    let service = service_fn(move |request| serving.clone().answer(request));
+    let service = service_fn(move |request| hall::wait(serving.clone().answer(request)));
     let connection = builder.serve_connection(TokioIo::new(Repaired::new(stream)), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {

@@ -8,7 +8,7 @@
 //!
 //! Sockets are bound first, so that a port which is taken is found before anything is written.
 
-use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt, net::SocketAddr, sync::Arc};
 
 use catena_client::Kv;
 use catena_raft::{Config, Expected, Node, Remedy, Stop, transport::Transport};
@@ -24,12 +24,9 @@ use crate::{
     metrics::Metrics,
     observer::Observed,
     server::{ETCD_VERSION, Server},
-    threads::Threads,
+    threads::{ClientThreads, Threads},
     v3rpc::Services,
 };
-
-/// Time that open requests have when a member stops.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why a member does not start.
 #[derive(Debug, thiserror::Error)]
@@ -369,7 +366,9 @@ fn open_doors(
     ];
     let mut tasks = Vec::new();
     let connections = Connections::of_clients();
+    let threads = Arc::new(ClientThreads::start(&server.node));
     for (listeners, serving, traffic) in doors {
+        let serving = Arc::new(serving);
         for listener in listeners {
             let address = listener.url();
             tracing::info!(
@@ -382,7 +381,7 @@ fn open_doors(
                 serving.clone(),
                 server.clone(),
                 connections.clone(),
-                DRAIN_TIMEOUT,
+                threads.clone(),
             );
             tasks.push(outer.tasks.spawn("clients", Box::pin(run)));
         }

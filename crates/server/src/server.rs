@@ -14,6 +14,7 @@ use crate::{
     budget::Budget,
     config::ServerConfig,
     error::{engine_failed, status},
+    hall,
     lessor::Lessor,
     metrics::Metrics,
 };
@@ -134,7 +135,7 @@ impl Server {
 
     /// Waits until local state has all that was committed when this was called.
     pub(crate) async fn linearize(&self) -> Result<(), Status> {
-        self.node.read_index().await.map_err(|error| {
+        hall::read_index(&self.node).await.map_err(|error| {
             self.metrics.read_indexes_failed.inc();
             status(error)
         })

@@ -1,20 +1,31 @@
-//! The threads that a member runs on, apart from those that serve its clients.
+//! The threads that a member runs on.
 //!
-//! Consensus, the peer port and the lease clock have a tokio runtime of their own; connections and handlers of clients stay on the
-//! one that the member was started on. On one runtime a heartbeat would stand in line behind every request that clients have sent,
-//! those that are only refused too: at four times the load that a member carries, for longer than an election timeout. Between two
-//! runtimes the system shares the processor by thread, so consensus gets up to half of it if it needs that, at once.
+//! Consensus, the peer port and the lease clock have a tokio runtime of their own, apart from the clients. On one runtime a heartbeat
+//! would stand in line behind every request that clients have sent, those that are only refused too: at four times the load that a
+//! member carries, for longer than an election timeout. Between two runtimes the system shares the processor by thread, so consensus
+//! gets up to half of it if it needs that, at once.
+//!
+//! Clients are served by a single-threaded runtime for each core, to which a connection belongs with all of its calls. All calls that
+//! have become ready are then run before the connection is written to, so that one system call carries many answers; where threads
+//! steal calls from each other each answer costs one of its own, and that is the largest part of a small read.
 
-use std::{sync::Arc, thread, time::Duration};
+use std::{io, sync::Arc, thread, time::Duration};
 
+use catena_raft::Node;
 use catena_runtime::{Runtime, SystemTasks};
 use tokio::runtime::{self, Handle};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::hall;
 
 /// Two, so that a large apply does not hold up heartbeats; more than a few have nothing to do, since most of the work has one owner.
 const WORKERS: (usize, usize) = (2, 4);
 
 /// Work that blocks and has not ended by then is left to itself.
 const END_WITHIN: Duration = Duration::from_secs(10);
+
+/// Threads that serve clients, at most: with more than that consensus is what all wait for.
+const CLIENT_THREADS_MAX: usize = 16;
 
 /// Threads with a tokio runtime. Dropping them cuts their tasks off.
 pub(crate) struct Threads {
@@ -79,5 +90,70 @@ impl Drop for Threads {
             Ok(_) => runtime.shutdown_background(),
             Err(_) => runtime.shutdown_timeout(END_WITHIN),
         }
+    }
+}
+
+/// The threads that serve clients. They end when this is dropped, and cut off what still runs on them.
+pub(crate) struct ClientThreads {
+    threads: Vec<ClientThread>,
+    _ends: DropGuard,
+}
+
+/// One of them.
+#[derive(Clone)]
+pub(crate) struct ClientThread {
+    handle: Handle,
+    /// Its clones are the connections that the thread has.
+    load: Arc<()>,
+}
+
+impl ClientThreads {
+    /// Starts one for each core.
+    pub(crate) fn start(node: &Node) -> Self {
+        let ended = CancellationToken::new();
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let threads = (0..cores.min(CLIENT_THREADS_MAX)).map(|_| {
+            let started = ClientThread::start(node.clone(), ended.clone());
+            started.expect("a thread can be started")
+        });
+        Self {
+            threads: threads.collect(),
+            _ends: ended.drop_guard(),
+        }
+    }
+
+    /// The one with the fewest connections.
+    pub(crate) fn least_loaded(&self) -> ClientThread {
+        let load = |thread: &&ClientThread| Arc::strong_count(&thread.load);
+        let least = self.threads.iter().min_by_key(load);
+        least.expect("there is a core").clone()
+    }
+}
+
+impl ClientThread {
+    fn start(node: Node, ended: CancellationToken) -> io::Result<Self> {
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let handle = runtime.handle().clone();
+        thread::Builder::new()
+            .name("clients".to_owned())
+            .spawn(move || {
+                runtime.block_on(async {
+                    tokio::select! {
+                        biased;
+                        () = ended.cancelled() => {}
+                        () = hall::open(&node) => {}
+                    }
+                });
+                runtime.shutdown_background();
+            })?;
+        let load = Arc::default();
+        Ok(Self { handle, load })
+    }
+
+    /// Where its tasks are spawned.
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.handle
     }
 }

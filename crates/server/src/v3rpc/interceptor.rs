@@ -32,7 +32,7 @@ use super::{
     table::{Kind, Learner, RPCS, Rpc, Writing},
     taken,
 };
-use crate::{budget::Share, metrics::Refused, server::Server};
+use crate::{budget::Share, hall::Relay, metrics::Refused, server::Server};
 
 /// Refuses what may not reach the handler, in etcd's order.
 pub(super) fn admit(server: &Server, rpc: &Rpc, headers: &HeaderMap) -> Result<(), Status> {
@@ -144,12 +144,18 @@ impl Call {
                 Box::pin(async move { server.leader_lost().await }) as _
             }),
         };
+        let relay = match RPCS[self.place].kind {
+            // It is all there.
+            Kind::Unary => None,
+            Kind::ServerStream | Kind::BidiStream => Relay::here(),
+        };
         response.map(|body| {
             GrpcBody::new(Sent {
                 body,
                 call: self,
                 frames: FrameReader::default(),
                 leaderless,
+                relay,
             })
         })
     }
@@ -305,9 +311,19 @@ struct Sent {
     call: Call,
     frames: FrameReader,
     leaderless: Option<BoxFuture<'static, ()>>,
+    relay: Option<Relay>,
 }
 
 impl Sent {
+    /// The next frame of the handler's body.
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let body = Pin::new(&mut self.body);
+        match &self.relay {
+            Some(relay) => relay.poll(cx, |cx| body.poll_frame(cx)),
+            None => body.poll_frame(cx),
+        }
+    }
+
     fn lost_leader(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(leaderless) = &mut self.leaderless else {
             return false;
@@ -338,7 +354,7 @@ impl Body for Sent {
         if this.lost_leader(cx) {
             return Poll::Ready(Some(this.end(&errors::NO_LEADER.into())));
         }
-        let frame = std::task::ready!(Pin::new(&mut this.body).poll_frame(cx));
+        let frame = std::task::ready!(this.poll_body(cx));
         if let Some(Ok(frame)) = &frame {
             if let Some(data) = frame.data_ref() {
                 let seen = this.frames.advance(data);
