@@ -25,6 +25,7 @@ mod budget;
 mod compactor;
 mod config;
 mod connections;
+mod cork;
 mod embed;
 mod error;
 mod guard;

@@ -36,6 +36,7 @@ use crate::{
     authority::Repaired,
     config::ServerConfig,
     connections::{Admitted, Connections},
+    cork::Corked,
     guard::Guarded,
     hall,
     metrics::Refused,
@@ -331,7 +332,8 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 ) {
     let builder = builder(&server.config);
     let service = service_fn(move |request| hall::wait(serving.clone().answer(request)));
-    let connection = builder.serve_connection(TokioIo::new(Repaired::new(stream)), service);
+    let connection =
+        builder.serve_connection(TokioIo::new(Corked::new(Repaired::new(stream))), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
