@@ -6,6 +6,7 @@ use catena_telemetry::metrics::{
     Buckets, Registry,
     prometheus::{Error, Histogram, HistogramVec, IntCounter, IntCounterVec},
 };
+use parking_lot::RwLock;
 use tonic::Code;
 
 use super::table::{Kind, RPCS, Rpc};
@@ -32,8 +33,11 @@ const CODES: [&str; 17] = [
     "Unauthenticated",
 ];
 
-/// Versions of the client API that get a label of their own; what a client says is not trusted to be one of few.
-const CLIENT_VERSIONS_MAX: usize = 32;
+/// Kinds of clients, by version of the client API, that get a series of their own; what a client says is not trusted to be one of few.
+const CLIENT_SERIES_MAX: usize = 64;
+
+/// The label of a client that says none, or one too many.
+const UNKNOWN_VERSION: &str = "unknown";
 
 /// The series of all RPCs.
 pub(crate) struct RpcMetrics {
@@ -42,7 +46,14 @@ pub(crate) struct RpcMetrics {
     received_bytes: IntCounter,
     sent_bytes: IntCounter,
     client_requests: IntCounterVec,
-    client_versions: parking_lot::Mutex<Vec<String>>,
+    clients: RwLock<Vec<ClientRequests>>,
+}
+
+/// The series of one kind of client.
+struct ClientRequests {
+    version: String,
+    kind: &'static str,
+    requests: IntCounter,
 }
 
 struct Families {
@@ -124,7 +135,7 @@ impl RpcMetrics {
                 "The total number of client requests per client version.",
                 &["client_api_version", "type"],
             )?,
-            client_versions: parking_lot::Mutex::default(),
+            clients: RwLock::default(),
         };
         for (place, rpc) in RPCS.iter().enumerate() {
             if rpc.service.counted_from_start() {
@@ -157,22 +168,35 @@ impl RpcMetrics {
             Kind::Unary => "unary",
             Kind::ServerStream | Kind::BidiStream => "stream",
         };
-        let version = version.filter(|version| self.knows(version));
-        let labels = [version.unwrap_or("unknown"), kind];
-        self.client_requests.with_label_values(&labels).inc();
+        let version = version.unwrap_or(UNKNOWN_VERSION);
+        if let Some(client) = find(&self.clients.read(), version, kind) {
+            return client.requests.inc();
+        }
+        let mut clients = self.clients.write();
+        let has_room = clients.len() < CLIENT_SERIES_MAX && version.len() <= 16;
+        let version = match has_room {
+            true => version,
+            false => UNKNOWN_VERSION,
+        };
+        let requests = self.client_requests.with_label_values(&[version, kind]);
+        requests.inc();
+        if find(&clients, version, kind).is_none() {
+            clients.push(ClientRequests {
+                version: version.to_owned(),
+                kind,
+                requests,
+            });
+        }
     }
+}
 
-    fn knows(&self, version: &str) -> bool {
-        let mut known = self.client_versions.lock();
-        if known.iter().any(|seen| seen == version) {
-            return true;
-        }
-        let room = known.len() < CLIENT_VERSIONS_MAX && version.len() <= 16;
-        if room {
-            known.push(version.to_owned());
-        }
-        room
-    }
+fn find<'a>(
+    clients: &'a [ClientRequests],
+    version: &str,
+    kind: &str,
+) -> Option<&'a ClientRequests> {
+    let mut clients = clients.iter();
+    clients.find(|client| client.version == version && client.kind == kind)
 }
 
 impl Families {
@@ -234,6 +258,6 @@ mod tests {
         }
         let text = registry.render().unwrap();
         let series = text.matches("etcd_server_client_requests_total{").count();
-        assert_eq!(series, CLIENT_VERSIONS_MAX + 1);
+        assert_eq!(series, CLIENT_SERIES_MAX + 1);
     }
 }
