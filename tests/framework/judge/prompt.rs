@@ -7,7 +7,7 @@
 //!
 //! What a watch is never sent, it is owed until it ends: [`super::watches`] knows of a watch that was closed only what it was sent.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::{
     Guarantee, Violation,
@@ -99,8 +99,9 @@ fn members<'a>(case: &Case<'a>) -> HashMap<&'a str, Member> {
     let named = history
         .processes()
         .map(|process| (process.name.as_str(), process.name.as_str()));
-    let mut members: HashMap<&str, Member> = listed
-        .chain(named)
+    let names: BTreeMap<&str, &str> = listed.chain(named).collect();
+    let mut members: HashMap<&str, Member> = names
+        .into_iter()
         .map(|(endpoint, name)| (endpoint, life(history, name)))
         .collect();
     for (endpoint, (call, end), revision) in sightings(case) {
