@@ -3,12 +3,14 @@
 //! Three members share a part of one processor. First workers that wait for each answer measure what they carry; then puts are
 //! offered without waiting, four times as many, for a minute.
 //!
-//! How much goes through is printed, and so is whether leadership moved: on a machine that other work keeps busy the capacity measured
-//! in one moment is not that of the next. What is asserted is that it does not collapse, that refusals are etcd's own words, that no
-//! renewal finds its lease lost, and that memory is bounded.
+//! What is asserted is what overload may not do. Throughput does not collapse: what goes through in the mean is most of what went
+//! through in the best five seconds, or in those in which nobody had to wait. Refusals are etcd's own words. A lease that is renewed all
+//! the time lives, and one renewal at least succeeds in each stretch as long as its TTL. Leadership stays with who has it. Memory is
+//! bounded, as in every case.
 
 use std::{
     collections::BTreeMap,
+    fmt,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -16,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use catena_api::errors;
 use framework::{Client, CpuShare, peers::Missing};
 use parking_lot::Mutex;
@@ -59,11 +61,19 @@ const UNDER_WAY_MAX: u64 = 18_000;
 /// A put without an answer by then has failed.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
-/// Share of the capacity below which throughput has collapsed.
-const GOODPUT_FLOOR: f64 = 0.2;
+/// Share of the best five seconds that the whole minute has in the mean. On a machine with nothing else to do it is 79 to 86 per cent;
+/// beside a build, which takes from the load and from the members now this much and now that, the minute is less even.
+const GOODPUT_FLOOR: f64 = 0.6;
 
-/// TTL of the lease that must survive, and how often it is renewed, in seconds.
-const LEASE_TTL_SECS: i64 = 15;
+/// How often leadership may move. Overload moves it never; but a machine that gives a leader no time at all for one election timeout,
+/// which is a second, has the others elect another, as they should.
+const MOVES_MAX: u64 = 1;
+
+/// TTL of the lease that must survive. No stretch as long as this passes without a renewal.
+const LEASE_TTL: Duration = Duration::from_secs(20);
+
+/// Pause between two renewals.
+const RENEWAL_PAUSE: Duration = Duration::from_millis(500);
 
 pub(crate) fn cases() -> Vec<Case> {
     // Requests and connections of the load: 16,000 at a few kilobytes.
@@ -87,8 +97,9 @@ async fn goodput_stays(stand: &Stand) -> Result<()> {
     let lease = Renewed::start(stand).await?;
     let rate = (TIMES * capacity).min(RATE_MAX);
     let load = offer(&clients, rate).await?;
-    lease.stop().await?;
+    let renewals = lease.stop().await?;
     let after = stand.client()?.status().await?;
+    let moves = after.raft_term - before.raft_term;
     println!("overload: offered {rate:.0} puts/s; {}", load.describe());
     // The store has grown meanwhile, and what it carries falls with that.
     let capacity_after = self::capacity(&clients).await?;
@@ -97,13 +108,12 @@ async fn goodput_stays(stand: &Stand) -> Result<()> {
          {:.0} at last",
         load.mean, load.best, load.last
     );
-    println!(
-        "overload: leadership moved {} times",
-        after.raft_term - before.raft_term
-    );
+    println!("overload: leadership moved {moves} times; {renewals}");
     ensure!(share.throttled()? > 0, "the share was never used up");
-    ensure!(load.mean >= GOODPUT_FLOOR * capacity, "goodput collapsed");
-    load.judge()
+    load.judge(capacity)?;
+    renewals.judge()?;
+    ensure!(moves <= MOVES_MAX, "leadership moved {moves} times");
+    Ok(())
 }
 
 fn clients(stand: &Stand) -> Result<Vec<Client>> {
@@ -174,8 +184,16 @@ impl Load {
         )
     }
 
-    /// Nothing but etcd's own words for too much, and for a leader that had no time to be one.
-    fn judge(&self) -> Result<()> {
+    /// Throughput has not collapsed, and nothing was said but etcd's own words for too much, and for a leader that had no time to be
+    /// one.
+    fn judge(&self, capacity: f64) -> Result<()> {
+        let floor = GOODPUT_FLOOR * self.best.max(capacity);
+        ensure!(
+            self.mean >= floor,
+            "goodput collapsed: {:.0} puts/s in the mean, and {:.0} at best",
+            self.mean,
+            self.best
+        );
         let known = [
             errors::TOO_MANY_REQUESTS.text,
             errors::TIMEOUT.text,
@@ -260,38 +278,97 @@ async fn put(client: Client, key: u64, counts: Arc<Counts>) {
 
 /// A lease that is renewed all the time, each time on a stream of its own.
 struct Renewed {
+    client: Client,
+    id: i64,
     stopped: Arc<AtomicBool>,
-    task: JoinHandle<Result<()>>,
+    task: JoinHandle<Result<Renewals>>,
+}
+
+/// What came of renewals.
+struct Renewals {
+    good: u64,
+    failed: u64,
+    /// The longest that one took which succeeded.
+    slowest: Duration,
+    /// The longest time without one.
+    longest_gap: Duration,
 }
 
 impl Renewed {
     async fn start(stand: &Stand) -> Result<Self> {
         let client = stand.client()?;
-        let id = client.grant(LEASE_TTL_SECS, 0).await?.id;
+        let id = client.grant(LEASE_TTL.as_secs() as i64, 0).await?.id;
         let stopped = Arc::new(AtomicBool::new(false));
-        let until = stopped.clone();
-        let task = tokio::spawn(async move {
-            let mut slowest = Duration::ZERO;
-            while !until.load(Ordering::Relaxed) {
-                let begin = Instant::now();
-                // A renewal that finds no leader is tried again: there is time for that as long as the lease lives.
-                if let Ok(Some(answer)) = client.keep_alive(id).await {
-                    ensure!(answer.ttl > 0, "the lease was lost");
-                }
-                slowest = slowest.max(begin.elapsed());
-                sleep(Duration::from_millis(500)).await;
-            }
-            println!("overload: the slowest renewal took {slowest:?}");
-            Ok(())
-        });
-        Ok(Self { stopped, task })
+        let task = tokio::spawn(renew(client.clone(), id, stopped.clone()));
+        Ok(Self {
+            client,
+            id,
+            stopped,
+            task,
+        })
     }
 
-    async fn stop(self) -> Result<()> {
+    /// Ends renewing; the lease must be alive.
+    async fn stop(self) -> Result<Renewals> {
         self.stopped.store(true, Ordering::Relaxed);
-        match self.task.await? {
-            Ok(()) => Ok(()),
-            Err(error) => bail!("renewals were starved: {error:#}"),
+        let renewals = self.task.await??;
+        let left = self.client.time_to_live(self.id).await?;
+        ensure!(left.ttl > 0, "the lease is gone at the end");
+        Ok(renewals)
+    }
+}
+
+async fn renew(client: Client, id: i64, stopped: Arc<AtomicBool>) -> Result<Renewals> {
+    let mut renewals = Renewals {
+        good: 0,
+        failed: 0,
+        slowest: Duration::ZERO,
+        longest_gap: Duration::ZERO,
+    };
+    let mut last = Instant::now();
+    while !stopped.load(Ordering::Relaxed) {
+        let begin = Instant::now();
+        // One that finds no leader, or no answer in time, is tried again: there is time for that as long as the lease lives.
+        match timeout(ANSWER_WITHIN, client.keep_alive(id)).await {
+            Ok(Ok(Some(answer))) => {
+                ensure!(answer.ttl > 0, "the lease was lost");
+                renewals.good += 1;
+                renewals.slowest = renewals.slowest.max(begin.elapsed());
+                renewals.longest_gap = renewals.longest_gap.max(last.elapsed());
+                last = Instant::now();
+            }
+            Ok(Ok(None) | Err(_)) | Err(_) => renewals.failed += 1,
         }
+        sleep(RENEWAL_PAUSE).await;
+    }
+    renewals.longest_gap = renewals.longest_gap.max(last.elapsed());
+    Ok(renewals)
+}
+
+impl Renewals {
+    fn judge(&self) -> Result<()> {
+        ensure!(self.good > 0, "no renewal succeeded");
+        ensure!(
+            self.longest_gap < LEASE_TTL,
+            "renewals were starved: none succeeded for {:?}",
+            self.longest_gap
+        );
+        Ok(())
+    }
+}
+
+impl fmt::Display for Renewals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            good,
+            failed,
+            slowest,
+            longest_gap,
+        } = self;
+        write!(
+            f,
+            "{good} renewals succeeded and {failed} did not, the slowest took {slowest:?}, the longest time without one was \
+             {longest_gap:?}"
+        )
     }
 }

@@ -75,6 +75,8 @@ pub(crate) struct Report {
     pub(crate) unknown: usize,
     /// Watch events that were judged.
     pub(crate) events: usize,
+    /// How long the events of each response were owed to their watch.
+    pub(crate) delays: Vec<Duration>,
     /// From the death of a leader to the first write that began afterwards and was done.
     pub(crate) failovers: Vec<Duration>,
     /// How long all took.
@@ -292,6 +294,12 @@ fn report(g: &Ground, history: &History, ended: Result<()>) -> Report {
         operations,
         unknown,
         events: revisions.events,
+        delays: revisions
+            .delays_ns
+            .iter()
+            .copied()
+            .map(Duration::from_nanos)
+            .collect(),
         failovers: failovers(g, history),
         took: Duration::ZERO,
     }

@@ -49,24 +49,28 @@ impl Summary {
             println!("| {names} | {members} | {} |", row.cells());
         }
         println!("| **all** | | {} |", total.cells());
-        self.print_failovers();
+        self.print_times("Leaders killed, first good write after", |report| {
+            &report.failovers
+        });
+        self.print_times(
+            "Responses with events, owed by a healthy member for",
+            |report| &report.delays,
+        );
     }
 
-    fn print_failovers(&self) {
-        let mut times: Vec<Duration> = Vec::new();
-        for (_, report) in &self.runs {
-            times.extend(&report.failovers);
-        }
+    fn print_times(&self, what: &str, of: fn(&Report) -> &[Duration]) {
+        let runs = self.runs.iter();
+        let mut times: Vec<Duration> = runs.flat_map(|(_, report)| of(report)).copied().collect();
         times.sort();
         let Some(longest) = times.last() else {
             return;
         };
         let at = |percent: usize| times[(times.len() - 1) * percent / 100];
         println!(
-            "\nLeaders killed: {}; first good write after {:?} (median), {:?} (99 of 100), {longest:?} (longest).",
-            times.len(),
+            "\n{what}: {:?} (median), {:?} (99 of 100), {longest:?} (longest), of {}.",
             at(50),
-            at(99)
+            at(99),
+            times.len()
         );
     }
 }

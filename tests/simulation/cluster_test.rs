@@ -56,6 +56,10 @@ const LASTS_MAX: Duration = Duration::from_secs(120);
 /// After the last fault everything works again within this time.
 const RECOVERY: Duration = Duration::from_secs(30);
 
+/// A member that has shown a revision sends its events to every watch within this time: on virtual time, nothing delays it but what
+/// the member itself waits for.
+const WATCH_LATE: Duration = Duration::from_millis(500);
+
 /// How often members and disks are compared.
 const LOOK_INTERVAL: Duration = Duration::from_millis(400);
 
@@ -233,6 +237,10 @@ fn meta(settings: &Settings) -> Meta {
     told.insert(
         "lease_late_ms".to_owned(),
         (RECOVERY.as_millis() as u64).into(),
+    );
+    told.insert(
+        "watch_late_ms".to_owned(),
+        (WATCH_LATE.as_millis() as u64).into(),
     );
     told.insert("settings".to_owned(), format!("{settings:?}").into());
     Meta {

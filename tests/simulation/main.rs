@@ -22,6 +22,7 @@ mod cluster_gate;
 mod cluster_test;
 mod disk_test;
 mod network_test;
+mod succession_test;
 mod wal_test;
 mod world_test;
 
@@ -48,6 +49,7 @@ fn cases() -> Vec<Case> {
     let chapters = [
         cluster_test::cases(),
         cluster_gate::cases(),
+        succession_test::cases(),
         wal_test::cases(),
         disk_test::cases(),
         network_test::cases(),

@@ -17,11 +17,12 @@
 //! 7. *Serialisable reads* may be below the floor, but not below what the same process showed before.
 //! 8. *Errors* about compacted and future revisions are true.
 //! 9. *Watches* were sent the log, filtered, in order, each event once, up to where they got.
-//! 10. *End*: members are equal, to each other and to the log.
+//! 10. *Delay*: what a member has shown anybody, it sends to every watch on it soon.
+//! 11. *End*: members are equal, to each other and to the log.
 //!
 //! "Above" in 3 and "not below" in 6 are together exactly the order of real time. All of it sorts and replays: O(n log n).
 //!
-//! The settings `lease_late_ms` (bound for L2) and `auto_compaction` (members compact by themselves) of
+//! The settings `lease_late_ms` (bound for L2), `watch_late_ms` (bound for W8) and `auto_compaction` (members compact by themselves) of
 //! [`Meta::settings`](crate::history::Meta::settings) are read.
 
 mod case;
@@ -35,6 +36,7 @@ mod leases;
 mod leftovers;
 mod log;
 mod model;
+mod prompt;
 mod reads;
 mod search;
 mod streams;
@@ -65,6 +67,7 @@ pub fn revisions(history: &History) -> Verdict {
         leftovers::explain(&mut case);
         reads::check(&mut case);
         verdict.events = watches::check(&mut case);
+        verdict.delays_ns = prompt::check(&mut case);
         leases::check(&mut case);
         ends::check(&mut case);
     }

@@ -14,6 +14,8 @@ pub(super) struct Stream<'a> {
     pub(super) create_ns: u64,
     /// The revision in the confirmation.
     pub(super) created: Option<i64>,
+    /// When that came.
+    pub(super) confirmed_ns: Option<u64>,
     /// What it was sent, in order.
     pub(super) items: Vec<(u64, Item<'a>)>,
     pub(super) end: Option<(u64, End<'a>)>,
@@ -111,6 +113,7 @@ impl<'a> Stream<'a> {
             interval: Interval::new(&args.key, &args.range_end),
             create_ns: record.ns,
             created: None,
+            confirmed_ns: None,
             items: Vec::new(),
             end: None,
         }
@@ -121,7 +124,10 @@ impl<'a> Stream<'a> {
         let ns = record.ns;
         match &record.event {
             WatchEvent::Create { .. } => {}
-            WatchEvent::Created { revision, .. } => self.created = Some(*revision),
+            WatchEvent::Created { revision, .. } => {
+                self.created = Some(*revision);
+                self.confirmed_ns = Some(ns);
+            }
             WatchEvent::Batch {
                 revision,
                 fragment,

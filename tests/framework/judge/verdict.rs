@@ -39,6 +39,8 @@ pub enum Guarantee {
     W6,
     /// Watches: events hold what they should.
     W7,
+    /// Watches: events come soon.
+    W8,
     /// Watches: nothing comes from before the start.
     W9,
     /// Leases: never early.
@@ -77,6 +79,8 @@ pub struct Verdict {
     pub events: usize,
     /// How many revisions the history shows.
     pub revisions: usize,
+    /// How long the events of each response were owed to their watch, in ascending order, where that was judged.
+    pub delays_ns: Vec<u64>,
     /// What the store may not do.
     pub violations: Vec<Violation>,
     /// Why the history cannot be judged; a run with such a history proves nothing.

@@ -301,7 +301,7 @@ impl<'a> Watch<'a> {
 }
 
 /// Whether a watch wants an event.
-fn wants(stream: &Stream<'_>, event: &Change) -> bool {
+pub(super) fn wants(stream: &Stream<'_>, event: &Change) -> bool {
     let unwanted = match event.kind {
         ChangeKind::Put => Filter::NoPut,
         ChangeKind::Delete => Filter::NoDelete,

@@ -37,6 +37,8 @@ const FLAGS: [&str; 4] = [
 ];
 /// Keys may outlive their lease by so long after the last fault: many times what a member needs on a machine that is not busy.
 const LEASE_LATE_MS: u64 = 20_000;
+/// Events may be owed to a watch by a healthy member for so long: many hundred times what it needs on a machine that is not busy.
+const WATCH_LATE_MS: u64 = 10_000;
 const HEARTBEAT_MS: u64 = 100;
 const ELECTION_MS: u64 = 1000;
 
@@ -189,7 +191,10 @@ impl Ground {
             members,
             heartbeat_ms: HEARTBEAT_MS,
             election_ms: ELECTION_MS,
-            settings: BTreeMap::from([("lease_late_ms".to_owned(), LEASE_LATE_MS.into())]),
+            settings: BTreeMap::from([
+                ("lease_late_ms".to_owned(), LEASE_LATE_MS.into()),
+                ("watch_late_ms".to_owned(), WATCH_LATE_MS.into()),
+            ]),
             ..Meta::default()
         });
         self.load = Load::new(

@@ -13,6 +13,9 @@ const CLIENT: &str = "c";
 /// First three numbers of every host's address: each switch is in a name space of its own, so all runs may use the same ones.
 const NET: &str = "10.77.0";
 
+/// Networks are named after their process, by what its id leaves when it is divided by this.
+pub(super) const OWNERS: u32 = 1_000_000;
+
 /// A network with faults; dropping it removes it.
 #[derive(Debug)]
 pub(crate) struct Net {
@@ -23,7 +26,7 @@ impl Net {
     /// Makes the network.
     pub(crate) async fn up() -> Result<Self> {
         // The tool takes ten characters.
-        let name = format!("f{}x{}", process::id() % 1_000_000, next_number() % 100);
+        let name = format!("f{}x{}", process::id() % OWNERS, next_number() % 100);
         let net = Self { name };
         net.tool(&["up"]).await?;
         Ok(net)
@@ -99,24 +102,29 @@ impl Net {
     }
 
     async fn tool(&self, words: &[&str]) -> Result<String> {
-        run(&self.line(words)).await
-    }
-
-    fn line(&self, words: &[&str]) -> Vec<String> {
-        let script = tool("netns3.sh").display().to_string();
-        let mut line = vec![
-            "env".to_owned(),
-            format!("NS={}", self.name),
-            format!("NET={NET}"),
-            script,
-        ];
-        line.extend(words.iter().map(|word| (*word).to_owned()));
-        line
+        run(&line(&self.name, words)).await
     }
 }
 
 impl Drop for Net {
     fn drop(&mut self) {
-        at_end(&self.line(&["down"]));
+        down(&self.name);
     }
+}
+
+/// Removes a network, with what runs in it.
+pub(super) fn down(name: &str) {
+    at_end(&line(name, &["down"]));
+}
+
+fn line(name: &str, words: &[&str]) -> Vec<String> {
+    let script = tool("netns3.sh").display().to_string();
+    let mut line = vec![
+        "env".to_owned(),
+        format!("NS={name}"),
+        format!("NET={NET}"),
+        script,
+    ];
+    line.extend(words.iter().map(|word| (*word).to_owned()));
+    line
 }

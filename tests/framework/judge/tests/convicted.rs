@@ -115,6 +115,12 @@ const TOLD: &[(&str, told::Lie, Guarantee)] = &[
         Guarantee::W4,
     ),
     ("history rewritten", told::history_rewritten, Guarantee::K1),
+    ("events late", told::events_late, Guarantee::W8),
+    (
+        "watch falls silent",
+        told::watch_falls_silent,
+        Guarantee::W8,
+    ),
     (
         "member ends differently",
         members::member_ends_differently,

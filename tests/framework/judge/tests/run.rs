@@ -23,6 +23,8 @@ use crate::{
 const MEMBERS: u64 = 3;
 const CLIENTS: usize = 8;
 const MS: u64 = 1_000_000;
+/// Many times as long as a member needs to send what it has.
+pub(super) const WATCH_LATE_MS: u64 = 100;
 /// One operation in so many has an unknown outcome.
 const UNKNOWN_ONE_IN: u32 = 20;
 
@@ -103,7 +105,10 @@ impl Run {
         let meta = Meta {
             seed: plan.seed.to_string(),
             members: members.collect(),
-            settings: BTreeMap::from([("lease_late_ms".to_owned(), 500.into())]),
+            settings: BTreeMap::from([
+                ("lease_late_ms".to_owned(), 500.into()),
+                ("watch_late_ms".to_owned(), WATCH_LATE_MS.into()),
+            ]),
             ..Meta::default()
         };
         let recorder = Recorder::new(meta);
@@ -145,6 +150,12 @@ impl Run {
         MS / 10 + self.below(5 * MS)
     }
 
+    /// Whether anything is to happen but that members learn what has.
+    fn goes_on(&self) -> bool {
+        let mut events = self.agenda.values();
+        events.any(|event| !matches!(event, Event::Advance(_)))
+    }
+
     fn busy(&self) -> bool {
         self.operations > 0
     }
@@ -183,7 +194,7 @@ impl Run {
             }
             Event::Advance(member) => {
                 self.advance(member);
-                if self.busy() {
+                if self.goes_on() {
                     let after = self.soon();
                     self.plan(after, Event::Advance(member));
                 }

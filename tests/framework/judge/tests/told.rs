@@ -1,5 +1,6 @@
 //! Lies of watches: a true history with one thing changed.
 
+use super::run::WATCH_LATE_MS;
 use crate::history::{
     Change, ChangeKind, Filter, History, Record, Scope, Watch, WatchArgs, WatchEvent,
 };
@@ -415,4 +416,52 @@ pub(super) fn history_rewritten(history: &mut History) -> bool {
         }
     }
     false
+}
+
+/// More than a watch may be late, and a watch that lives so long should have been sent something.
+const LATE_NS: u64 = 2 * WATCH_LATE_MS * 1_000_000;
+
+pub(super) fn events_late(history: &mut History) -> bool {
+    // From some batch on, everything comes later to one watch.
+    let batches: Vec<usize> = (0..history.records.len())
+        .filter(|at| batch(&mut history.records[*at]).is_some())
+        .collect();
+    let Some(from) = batches.get(batches.len() / 2) else {
+        return false;
+    };
+    let watch = number(&history.records[*from]);
+    for record in &mut history.records[*from..] {
+        if let Record::Watch(record) = record
+            && Some(record.watch) == watch
+        {
+            record.ns += LATE_NS;
+        }
+    }
+    true
+}
+
+pub(super) fn watch_falls_silent(history: &mut History) -> bool {
+    // It says nothing from the beginning, and is closed much later, by its client: nothing else accuses it.
+    let silent = history.watches().find_map(|record| {
+        let WatchEvent::Closed { .. } = record.event else {
+            return None;
+        };
+        let mut sent = history.watches().filter(|other| {
+            other.watch == record.watch && matches!(other.event, WatchEvent::Batch { .. })
+        });
+        let early = sent.any(|batch| batch.ns + LATE_NS < record.ns);
+        early.then_some(record.watch)
+    });
+    let Some(silent) = silent else {
+        return false;
+    };
+    history.records.retain(|record| match record {
+        Record::Watch(record) if record.watch == silent => !matches!(
+            record.event,
+            WatchEvent::Batch { .. } | WatchEvent::Progress { .. }
+        ),
+        _ => true,
+    });
+    recount(history);
+    true
 }
