@@ -142,18 +142,15 @@ impl Claim {
         let mut finding = Finding::Stands;
         for (wanted, seen) in self.keys.iter().zip(seen) {
             match seen {
-                Some(kv) if !self.is_ours(wanted, kv, leases) => match wanted.shown {
-                    true => return Finding::Held(holder(wanted, kv)),
-                    false => {}
-                },
-                Some(kv) => {
+                Some(kv) if self.is_ours(wanted, kv, leases) => {
                     let good = wanted.shown && kv.value == wanted.value && kv.lease == self.lease;
                     if !good {
                         finding = Finding::Differs;
                     }
                 }
+                Some(kv) if wanted.shown => return Finding::Held(holder(wanted, kv)),
                 None if wanted.shown => finding = Finding::Differs,
-                None => {}
+                Some(_) | None => {}
             }
         }
         finding
