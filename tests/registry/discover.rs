@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::{Result, ensure};
 use catena_client::{
-    pb::{CompactionRequest, TxnRequest},
+    pb::TxnRequest,
     request::{self, Operation},
 };
 use catena_registry::{Discovery, Layout, Registry, RegistryOptions, ServiceName};
@@ -211,21 +211,6 @@ async fn a_stream_of_changes_ends_with_the_registry(ground: &Ground) -> Result<(
     Ok(())
 }
 
-async fn compact(ground: &Ground) -> Result<()> {
-    let revision = ground
-        .put(&format!("{}-compaction", ground.service), "")
-        .await?;
-    let compaction = CompactionRequest {
-        revision,
-        physical: false,
-    };
-    // Others who share the store compact as well.
-    match ground.kv.compact(compaction).await {
-        Err(error) if !error.is_compacted() => Err(error.into()),
-        Ok(_) | Err(_) => Ok(()),
-    }
-}
-
 async fn compaction_under_a_follower_loses_nothing(ground: &Ground) -> Result<()> {
     let mut watcher = ground.watch().await?;
     next(&mut watcher).await?;
@@ -233,7 +218,7 @@ async fn compaction_under_a_follower_loses_nothing(ground: &Ground) -> Result<()
         ground
             .put(&key(ground, &number.to_string()), &format!("h:{number}"))
             .await?;
-        compact(ground).await?;
+        ground.compact().await?;
     }
     until_ids(&mut watcher, &["1", "2", "3", "4", "5"]).await?;
     Ok(())
@@ -243,7 +228,7 @@ async fn a_snapshot_after_compaction_is_whole(ground: &Ground) -> Result<()> {
     ground.put(&key(ground, "1"), "h:1").await?;
     ground.put(&key(ground, "2"), "h:2").await?;
     ground.delete(&key(ground, "1")).await?;
-    compact(ground).await?;
+    ground.compact().await?;
     let mut watcher = ground.watch().await?;
     ensure_ids(&next(&mut watcher).await?, &["2"])
 }
@@ -278,7 +263,9 @@ async fn a_random_walk_ends_where_the_store_is(ground: &Ground) -> Result<()> {
                 ground.delete(&key(ground, &id)).await?;
                 expected.remove(&id);
             }
-            _ => compact(ground).await?,
+            _ => {
+                ground.compact().await?;
+            }
         }
     }
     // One more, so that there is something to wait for.

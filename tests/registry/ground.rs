@@ -16,13 +16,16 @@ use catena_registry::{
 };
 use framework::wait_until;
 use futures_util::future::LocalBoxFuture;
-use tokio::time::timeout;
+use tokio::{sync::RwLock, time::timeout};
 
 /// What is sure to come comes by then, on a busy machine and after an election too.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The least that every store grants.
 pub(crate) const SHORT_TTL: Duration = Duration::from_secs(2);
+
+/// Held for reading by those who ask for old revisions, and for writing by those who compact the store that all share.
+pub(crate) static HISTORY: RwLock<()> = RwLock::const_new(());
 
 /// A case, and its name.
 pub(crate) type Case = (
@@ -138,6 +141,20 @@ impl Ground {
             (kv.is_some() == there).then_some(())
         })
         .await
+    }
+
+    /// Forgets all history until now; gives the revision from which on something is known.
+    pub(crate) async fn compact(&self) -> Result<i64> {
+        let _nobody_looks_back = HISTORY.write().await;
+        let revision = self
+            .put(&format!("{}-compaction", self.service), "")
+            .await?;
+        let compaction = pb::CompactionRequest {
+            revision,
+            physical: false,
+        };
+        self.kv.compact(compaction).await?;
+        Ok(revision)
     }
 
     /// The remaining TTL of a lease; -1 if it is gone.

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use catena_client::{
     Election, Error, LeaseState, Mutex, Session, SessionOptions, Watcher, election,
-    pb::{CompactionRequest, EventType, PutRequest, RangeRequest, TxnRequest, WatchCreateRequest},
+    pb::{EventType, PutRequest, RangeRequest, TxnRequest, WatchCreateRequest},
     request::{self, Operation},
 };
 use tokio::time::timeout;
 
 use crate::{
     cases,
-    ground::{Case, Ground, PATIENCE},
+    ground::{Case, Ground, HISTORY, PATIENCE},
 };
 
 pub(crate) const CASES: &[Case] = cases![
@@ -50,6 +50,7 @@ async fn session(ground: &Ground) -> Result<Arc<Session>> {
 }
 
 async fn reads_see_writes(ground: &Ground) -> Result<()> {
+    let _history = HISTORY.read().await;
     let key = key(ground, "k");
     let revision = ground.put(&key, "1").await?;
     let kv = ground.get(&key).await?.context("it stands")?;
@@ -151,6 +152,7 @@ async fn values(watcher: &mut Watcher, count: usize) -> Result<Vec<String>> {
 }
 
 async fn a_watch_begins_where_it_is_told(ground: &Ground) -> Result<()> {
+    let _history = HISTORY.read().await;
     let key = key(ground, "k");
     ground.put(&key, "1").await?;
     let revision = ground.put(&key, "2").await?;
@@ -209,16 +211,9 @@ async fn a_watch_tells_its_progress(ground: &Ground) -> Result<()> {
 }
 
 async fn compact(ground: &Ground) -> Result<i64> {
-    let key = key(ground, "k");
-    let first = ground.put(&key, "1").await?;
-    let revision = ground.put(&key, "2").await?;
-    let compaction = CompactionRequest {
-        revision,
-        physical: false,
-    };
-    if let Err(error) = ground.kv.compact(compaction).await {
-        ensure!(error.is_compacted(), "{error}");
-    }
+    let first = ground.put(&key(ground, "k"), "1").await?;
+    ground.put(&key(ground, "k"), "2").await?;
+    ground.compact().await?;
     Ok(first)
 }
 

@@ -1,6 +1,12 @@
 //! The store itself dies, comes back, comes back older, or comes back empty.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::{Context, Result, ensure};
 use catena_client::{KeepAlive, LeaseState, request};
@@ -201,6 +207,16 @@ async fn two_hundred_come_back(store: &mut OwnStore) -> Result<()> {
     let all = all.into_iter().collect::<Result<Vec<_>, _>>()?;
     let count = |change: &Change| change.all.len() == usize::from(INSTANCES);
     until_change(&mut watcher, "all", count).await?;
+    // What callers see of the outage: never one instance less.
+    let least = Arc::new(AtomicUsize::new(usize::MAX));
+    let _following = tokio_util::task::AbortOnDropHandle::new(tokio::spawn({
+        let least = least.clone();
+        async move {
+            while let Ok(change) = watcher.next().await {
+                least.fetch_min(change.all.len(), Ordering::Relaxed);
+            }
+        }
+    }));
     store.kill()?;
     let lost = |state: &RegState| matches!(state, RegState::Lost { .. });
     for registration in &all {
@@ -223,8 +239,12 @@ async fn two_hundred_come_back(store: &mut OwnStore) -> Result<()> {
         )))
         .await?;
     ensure!(stands.count == i64::from(INSTANCES), "{}", stands.count);
-    let change = never_less(&mut watcher, usize::from(INSTANCES), |change| !change.stale).await?;
-    ensure!(count(&change));
+    wait_until("what is known is fresh", PATIENCE, async || {
+        let snapshot = registry.instances(&ground.service).await.ok()?;
+        (!snapshot.stale && snapshot.instances.len() == usize::from(INSTANCES)).then_some(())
+    })
+    .await?;
+    ensure!(least.load(Ordering::Relaxed) >= usize::from(INSTANCES));
     Ok(())
 }
 
@@ -232,12 +252,12 @@ async fn two_hundred_come_back(store: &mut OwnStore) -> Result<()> {
 async fn no_write_is_made_twice(store: &mut OwnStore) -> Result<()> {
     let ground = store.ground();
     let kv = ground.kv.clone();
-    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let stop = Arc::new(AtomicBool::new(false));
     let writer = tokio::spawn({
         let stop = stop.clone();
         async move {
             let (mut done, mut unknown) = (0, 0);
-            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+            while !stop.load(Ordering::Relaxed) {
                 match kv.put(request::put("counted", "")).await {
                     Ok(_) => done += 1,
                     Err(error) if error.is_unknown_outcome() => unknown += 1,
@@ -255,7 +275,7 @@ async fn no_write_is_made_twice(store: &mut OwnStore) -> Result<()> {
     }
     let before = version(&ground, 0).await?;
     version(&ground, before + 1).await?;
-    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    stop.store(true, Ordering::Relaxed);
     let (done, unknown) = timeout(PATIENCE, writer).await??;
     let version = version(&ground, 0).await?;
     println!("{done} writes were answered, {unknown} may have been made, {version} were");
