@@ -4,9 +4,9 @@ use std::{fs, io, path::Path, sync::Arc};
 
 use anyhow::{Context, Result};
 use catena_client::Kv;
-use framework::{Cluster, Setup};
+use framework::{Cluster, Setup, wait_until};
 
-use crate::{Ground, subject::connect, switch::Switch};
+use crate::{Ground, ground::PATIENCE, subject::connect, switch::Switch};
 
 /// A store of one case's own.
 pub(crate) struct OwnStore {
@@ -45,7 +45,11 @@ impl OwnStore {
 
     /// Starts all members.
     pub(crate) async fn restart(&mut self) -> Result<()> {
-        self.cluster.start_all().await?;
+        // A member in this process may still be letting its port go.
+        wait_until("the members start", PATIENCE, async || {
+            self.cluster.start_all().await.ok()
+        })
+        .await?;
         self.switch.join(connect(&self.cluster)?);
         Ok(())
     }

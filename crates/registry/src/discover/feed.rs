@@ -184,8 +184,6 @@ impl Feed {
 
     /// Watches until the store has to be read anew.
     async fn follow(&mut self) -> History {
-        // What was just read need not be compared yet.
-        let mut compare_at = self.next_comparison();
         loop {
             let mut watches = match self.watch().await {
                 Ok(watches) => watches,
@@ -193,24 +191,24 @@ impl Feed {
                 Err(error) => {
                     debug!(service = %self.service, %error, "the store cannot be watched");
                     self.pause().await;
-                    compare_at = Instant::now();
                     continue;
                 }
             };
-            match self.deliver(&mut watches, compare_at).await {
+            match self.deliver(&mut watches).await {
                 Ended::Anew(history) => return history,
                 Ended::Again(error) => {
                     debug!(service = %self.service, %error, "a watch ended, and goes on");
                     self.pause().await;
-                    compare_at = Instant::now();
                 }
             }
         }
     }
 
-    /// Delivers what the watches bring; the next comparison is due at `compare_at`.
-    async fn deliver(&mut self, watches: &mut Watches, mut compare_at: Instant) -> Ended {
+    /// Delivers what the watches bring.
+    async fn deliver(&mut self, watches: &mut Watches) -> Ended {
         let mut gathering: Option<Gathering> = None;
+        // Between the reading and the opening of the watches the store may have been restored as well, and no watch could tell.
+        let mut compare_at = Instant::now();
         loop {
             let show_at = gathering.map_or_else(far, |gathering| gathering.until());
             let expiry = self.table.next_expiry().unwrap_or_else(far);

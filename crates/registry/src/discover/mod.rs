@@ -1,9 +1,9 @@
 //! Discovery: the instances of a service as they change.
 //!
 //! One task for each service and process reads a snapshot at a revision and watches from the next one; all that is asked about
-//! the service in this process is answered from what it knows ([`feed`]). What it knows, and how a reading of the store
-//! changes it, is a pure table ([`table`]); entries of all layouts become instances in [`merge`]. What was known last time is in a
-//! file ([`cold`]), which is used only if the store cannot be reached at start.
+//! the service in this process is answered from what it knows (`feed`). What it knows, and how a reading of the store
+//! changes it, is a pure table (`table`); entries of all layouts become instances in `merge`. What was known last time is in a
+//! file (`cold`), which is used only if the store cannot be reached at start.
 
 mod cold;
 mod feed;

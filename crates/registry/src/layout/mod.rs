@@ -2,14 +2,14 @@
 //!
 //! | layout | key | value |
 //! |---|---|---|
-//! | [`native`] | `/registry/v1/{ns}/{service}/{id}` | all that is known, as JSON |
-//! | [`kratos`] | `/microservices/{name}/{id}` | kratos' JSON |
-//! | [`naming`] | `{service}/{address}` | grpc naming's JSON |
-//! | [`plain`]: go-zero | `{service}/{lease id}` | `host:port` |
-//! | [`plain`]: the article's | `/services/{service}/{id}` | `host:port` |
-//! | [`settings`]: override | `/registry-override/v1/{ns}/{service}/{id}` | what operators set for an instance |
-//! | [`settings`]: service | `/registry-service/v1/{ns}/{service}` | what operators set for a service |
-//! | [`settings`]: client slot | `/registry-client/v1/{ns}/{service}/{slot}` | the consumer's instance id |
+//! | `native` | `/registry/v1/{ns}/{service}/{id}` | all that is known, as JSON |
+//! | `kratos` | `/microservices/{name}/{id}` | kratos' JSON |
+//! | `naming` | `{service}/{address}` | grpc naming's JSON |
+//! | `plain`: go-zero | `{service}/{lease id}` | `host:port` |
+//! | `plain`: the article's | `/services/{service}/{id}` | `host:port` |
+//! | `settings`: override | `/registry-override/v1/{ns}/{service}/{id}` | what operators set for an instance |
+//! | `settings`: service | `/registry-service/v1/{ns}/{service}` | what operators set for a service |
+//! | `settings`: client slot | `/registry-client/v1/{ns}/{service}/{slot}` | the consumer's instance id |
 //!
 //! Foreign keys and values are written as their own programs write them, to the byte. Of those layouts none can say that an instance
 //! wants no calls, so a key of theirs stands only while it does ([`Layout::shows`]). go-zero and grpc naming share a prefix; which of

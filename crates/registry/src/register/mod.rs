@@ -16,8 +16,8 @@
 //!                     └──────────────┘
 //! ```
 //!
-//! Each registration owns one lease and one task ([`machine`]), which never gives up: whatever happens to the store, the instance is
-//! back when the store is. The transactions that it writes with, and how it knows its own keys again, are in [`claim`]. Operators
+//! Each registration owns one lease and one task (`machine`), which never gives up: whatever happens to the store, the instance is
+//! back when the store is. The transactions that it writes with, and how it knows its own keys again, are in `claim`. Operators
 //! who want an instance out of the way override it: a key that is deleted by hand is back within a second.
 
 mod claim;
