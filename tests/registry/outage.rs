@@ -11,7 +11,8 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use catena_client::{KeepAlive, LeaseState, request};
 use catena_registry::{
-    Change, Discovery, Layout, RegState, RegisterOptions, Registrar, Registration, Watcher,
+    Change, Discovery, Layout, RegState, RegisterOptions, Registrar, Registration, Registry,
+    Watcher,
 };
 use framework::wait_until;
 use futures_util::{future::LocalBoxFuture, future::join_all};
@@ -68,6 +69,16 @@ async fn never_less(
     }
 }
 
+/// Waits until a follower has read the store that came back, whose revisions begin anew. A delete before that is not seen on a live
+/// watch, so what it deleted is kept.
+async fn until_read_anew(registry: &Registry, ground: &Ground, before: i64) -> Result<()> {
+    wait_until("the store is read anew", PATIENCE, async || {
+        let snapshot = registry.instances(&ground.service).await.ok()?;
+        (snapshot.revision < before).then_some(())
+    })
+    .await
+}
+
 async fn a_restart_costs_nothing(store: &mut OwnStore) -> Result<()> {
     let ground = store.ground();
     let registration = register(&ground, 1, Duration::from_secs(60)).await?;
@@ -118,12 +129,14 @@ async fn a_wiped_store_is_filled_again(store: &mut OwnStore) -> Result<()> {
     ground
         .put(&format!("/services/{}/lost", ground.service), "h:9")
         .await?;
-    let mut watcher = ground.watch().await?;
-    until_ids(&mut watcher, &["1", "lost"]).await?;
+    let registry = ground.registry()?;
+    let mut watcher = registry.watch(&ground.service).await?;
+    let before = until_ids(&mut watcher, &["1", "lost"]).await?;
     store.wipe()?;
     store.restart().await?;
     ground.until_key(&ground.native(1), true).await?;
     standing(&registration).await?;
+    until_read_anew(&registry, &ground, before.revision).await?;
     let kept = never_less(&mut watcher, 2, |change| change.stale).await?;
     ensure!(ids(&kept) == ["1", "lost"]);
     // Its history is followed, and a delete on it is obeyed.
@@ -142,8 +155,9 @@ async fn a_restored_store_is_made_good(store: &mut OwnStore) -> Result<()> {
     for number in 0..30 {
         ground.put("filler", &number.to_string()).await?;
     }
-    let mut watcher = ground.watch().await?;
-    until_ids(&mut watcher, &["1", "2"]).await?;
+    let registry = ground.registry()?;
+    let mut watcher = registry.watch(&ground.service).await?;
+    let before = until_ids(&mut watcher, &["1", "2"]).await?;
     store.restore()?;
     store.restart().await?;
     // What the copy lacks is back, and what it has of old is put right.
@@ -154,6 +168,7 @@ async fn a_restored_store_is_made_good(store: &mut OwnStore) -> Result<()> {
     })
     .await?;
     standing(&new).await?;
+    until_read_anew(&registry, &ground, before.revision).await?;
     drop(new);
     let change = never_less(&mut watcher, 1, |change| change.all.len() == 1).await?;
     ensure!(ids(&change) == ["1"]);
