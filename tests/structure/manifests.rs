@@ -16,6 +16,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("telemetry", &[]),
     ("store", &["api", "runtime"]),
     ("client", &["api"]),
+    ("registry", &["client"]),
     ("raft", &["wal", "store", "api", "runtime"]),
     (
         "server",
