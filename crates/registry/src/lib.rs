@@ -7,6 +7,7 @@
 //!
 //! What is deliberately absent: calls to the instances, and any notion of their health. An instance's status is its own word.
 
+pub mod balance;
 mod clock;
 pub mod discover;
 mod error;
