@@ -126,6 +126,11 @@ impl Error {
         matches!(self, Self::Compacted { .. }) || self.is(errors::COMPACTED)
     }
 
+    /// Whether a revision that was asked for is one that the store has not reached: if it was once, the store has lost it.
+    pub fn is_future_revision(&self) -> bool {
+        self.is(errors::FUTURE_REVISION)
+    }
+
     /// Whether a lease does not exist, or exists no more.
     pub fn is_lease_not_found(&self) -> bool {
         matches!(self, Self::LeaseLost(_)) || self.is(errors::LEASE_NOT_FOUND)
@@ -267,5 +272,7 @@ mod tests {
         let error = Error::from(errors::LEASE_NOT_FOUND);
         assert_eq!(Error::from(Status::from(error.clone())), error);
         assert!(error.is_lease_not_found());
+        assert!(Error::from(errors::FUTURE_REVISION).is_future_revision());
+        assert!(!error.is_future_revision());
     }
 }

@@ -5,15 +5,21 @@
 //! changes it, is a pure table ([`table`]); entries of all layouts become instances in [`merge`]. What was known last time is in a
 //! file ([`cold`]), which is used only if the store cannot be reached at start.
 
-use std::{
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-};
+mod cold;
+mod feed;
+mod merge;
+mod table;
+mod watcher;
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use futures_util::Stream;
 
+pub use self::watcher::Watcher;
+pub(crate) use self::{
+    cold::Cold,
+    feed::{Feed, View},
+};
 use crate::{Instance, Result, ServiceName, layout::ServiceSettings};
 
 /// Who knows the instances of services.
@@ -92,38 +98,4 @@ pub struct ServiceInfo {
     pub name: ServiceName,
     /// How many keys of instances stand in the store, over all layouts that were found.
     pub keys: usize,
-}
-
-/// Follows a service. A slow follower misses none of what is, only intermediate states.
-#[derive(Debug)]
-pub struct Watcher {
-    views: tokio::sync::watch::Receiver<Arc<Snapshot>>,
-    /// What the last change brought the follower to; `None` before the first.
-    seen: Option<Arc<Snapshot>>,
-}
-
-impl Watcher {
-    pub(crate) fn new(mut views: tokio::sync::watch::Receiver<Arc<Snapshot>>) -> Self {
-        views.mark_changed();
-        Self { views, seen: None }
-    }
-
-    /// The next change. The first answers at once with all that is known, even if that is nothing: `synced` tells which. Dropping the
-    /// future loses nothing.
-    pub async fn next(&mut self) -> Result<Change> {
-        todo_next(self).await
-    }
-}
-
-async fn todo_next(_watcher: &mut Watcher) -> Result<Change> {
-    std::future::pending().await
-}
-
-/// Ends when the registry is closed.
-impl Stream for Watcher {
-    type Item = Result<Change>;
-
-    fn poll_next(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        Poll::Pending
-    }
 }

@@ -17,17 +17,28 @@
 //! ```
 //!
 //! Each registration owns one lease and one task ([`machine`]), which never gives up: whatever happens to the store, the instance is
-//! back when the store is. The transactions that it writes with, and how it knows its own keys again, are in [`claim`].
+//! back when the store is. The transactions that it writes with, and how it knows its own keys again, are in [`claim`]. Operators
+//! who want an instance out of the way override it: a key that is deleted by hand is back within a second.
 
-use std::time::Duration;
+mod claim;
+mod machine;
+mod slot;
+
+use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::Instant,
 };
 
-use crate::{Error, Instance, Layout, Result, Status, Ulid};
+pub use self::slot::{ClientSlot, Subscriber};
+pub(crate) use self::{
+    machine::{Counters, Machine, Store},
+    slot::{claim as claim_slot, subscribers},
+};
+use crate::{Error, Instance, Layout, Registry, Result, Status, Ulid};
 
 /// Who registers instances.
 #[async_trait]
@@ -107,6 +118,8 @@ pub enum RegState {
     Conflict {
         /// Since when.
         since: Instant,
+        /// The key that is held.
+        key: String,
         /// The other's epoch, if its layout carries one.
         holder_epoch: Option<Ulid>,
     },
@@ -143,14 +156,29 @@ pub(crate) const COMMANDS_MAX: usize = 16;
 
 /// An instance that is kept registered. Dropping it takes the instance out of the registry in the background, as far as the store
 /// can be reached; [`deregister`](Self::deregister) says whether that succeeded.
-#[derive(Debug)]
 pub struct Registration {
-    pub(crate) instance: parking_lot::Mutex<Instance>,
-    pub(crate) commands: mpsc::Sender<Command>,
-    pub(crate) state: watch::Receiver<RegState>,
+    instance: Mutex<Instance>,
+    commands: mpsc::Sender<Command>,
+    state: watch::Receiver<RegState>,
+    /// Keeps the tasks of the registry alive.
+    _registry: Registry,
 }
 
 impl Registration {
+    pub(crate) fn new(
+        instance: Instance,
+        commands: mpsc::Sender<Command>,
+        state: watch::Receiver<RegState>,
+        registry: Registry,
+    ) -> Self {
+        Self {
+            instance: Mutex::new(instance),
+            commands,
+            state,
+            _registry: registry,
+        }
+    }
+
     /// The instance as it is, or will be, written.
     pub fn instance(&self) -> Instance {
         self.instance.lock().clone()
@@ -201,5 +229,14 @@ impl Registration {
         let sent = self.commands.send(command(tx)).await;
         sent.map_err(|_ended| Error::Closed)?;
         rx.await.map_err(|_ended| Error::Closed)?
+    }
+}
+
+impl fmt::Debug for Registration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registration")
+            .field("instance", &self.instance())
+            .field("state", &*self.state.borrow())
+            .finish_non_exhaustive()
     }
 }
