@@ -139,12 +139,26 @@ impl Balancer {
     /// Takes what the service's operators have set. What cannot be is left out, and told.
     pub fn set_settings(&mut self, settings: &ServiceSettings) -> Result<(), String> {
         let (options, told) = self.own_options.overlaid(settings);
+        self.set_options(options);
+        told
+    }
+
+    /// Takes the caller's slot among the callers, or that it has none.
+    pub fn set_slot(&mut self, slot: Option<u64>) {
+        self.own_options.slot = slot;
+        let options = Options {
+            slot,
+            ..self.options.clone()
+        };
+        self.set_options(options);
+    }
+
+    fn set_options(&mut self, options: Options) {
         if options != self.options {
             self.options = options;
             self.plain = Group::new();
             self.groups.clear();
         }
-        told
     }
 
     /// Chooses the instance of a call.

@@ -6,7 +6,7 @@ use rand::{Rng, SeedableRng, rngs::SmallRng};
 
 use super::{
     Algorithm, Balancer, Class, Context, Key, NoInstance, Options, Otherwise, Outcome, Pick,
-    Selector, SubsetOptions, hash,
+    Selector, hash,
     sim_tests::{fleet, instance, secs},
 };
 use crate::{Instance, ServiceSettings, Status};
@@ -345,7 +345,7 @@ fn zone_comes_first_and_spills_what_it_cannot_carry() {
 #[test]
 fn subset_is_this_callers_part() {
     let options = |slot| Options {
-        subset: Some(SubsetOptions { slot, size: 25 }),
+        slot: Some(slot),
         ..Options::default()
     };
     let mut used = BTreeMap::<String, usize>::new();

@@ -134,9 +134,9 @@ impl Group {
         let parts = [local, rest].into_iter().filter(|part| !part.is_empty());
         let mut former = std::mem::take(&mut self.tiers).into_iter();
         for part in parts {
-            let members = match options.subset {
+            let members = match options.slot {
                 None => part,
-                Some(subset) => subset::places(part.len(), subset)
+                Some(slot) => subset::places(part.len(), options.subset, slot)
                     .into_iter()
                     .map(|place| part[place])
                     .collect(),

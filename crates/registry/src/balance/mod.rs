@@ -41,12 +41,12 @@ mod selector;
 #[cfg(test)]
 mod sim_tests;
 mod slot;
-pub mod subset;
+mod subset;
 mod zone;
 
 pub use balancer::{Balancer, Context, Pick, Token};
 pub use error::NoInstance;
-pub use options::{Algorithm, EjectionOptions, Options, SubsetOptions};
+pub use options::{Algorithm, EjectionOptions, Options};
 pub use outcome::{Class, Outcome};
 pub use selector::{Exclusion, Otherwise, Selector};
 pub use slot::{Key, SlotView};

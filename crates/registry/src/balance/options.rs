@@ -80,8 +80,10 @@ pub struct Options {
     pub labels: BTreeMap<String, String>,
     /// The caller's zone: none. With one, instances of the same zone come first.
     pub zone: Option<String>,
-    /// The part of the instances that this caller uses: all.
-    pub subset: Option<SubsetOptions>,
+    /// How many instances a caller uses that has a slot among the callers: 25, which carry one caller's load in most fleets.
+    pub subset: usize,
+    /// The caller's slot: none. Without one it uses all instances.
+    pub slot: Option<u64>,
     /// For how long a new instance gets less than its share: 30 seconds; 0 turns it off.
     pub slow_start: Duration,
     /// Below this fraction of healthy instances, ejections are ignored: 0.5; 0 turns it off.
@@ -103,7 +105,8 @@ impl Default for Options {
             schemes: vec![Scheme::Grpc],
             labels: BTreeMap::new(),
             zone: None,
-            subset: None,
+            subset: 25,
+            slot: None,
             slow_start: Duration::from_secs(30),
             panic_threshold: 0.5,
             ejection: Some(EjectionOptions::default()),
@@ -131,21 +134,10 @@ impl Options {
             Some(threshold) => told = Err(format!("panic threshold {threshold} is not 0 to 1")),
             None => {}
         }
-        if let (Some(subset), Some(size)) = (&mut options.subset, settings.subset) {
-            subset.size = size;
-        }
+        options.subset = settings.subset.unwrap_or(options.subset);
         options.labels.extend(settings.labels.clone());
         (options, told)
     }
-}
-
-/// The part of the instances that a caller uses, by its place among the callers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SubsetOptions {
-    /// The caller's number among all callers, from 0; each number is one caller's.
-    pub slot: u64,
-    /// How many instances it uses. 25 carry one caller's load in most fleets.
-    pub size: usize,
 }
 
 /// When failing calls put an instance aside, and for how long.
@@ -184,10 +176,7 @@ mod tests {
 
     #[test]
     fn settings_win_and_bad_ones_are_told() {
-        let options = Options {
-            subset: Some(SubsetOptions { slot: 3, size: 25 }),
-            ..Options::default()
-        };
+        let options = Options::default();
         let mut settings = ServiceSettings {
             panic_threshold: Some(0.2),
             lb: Some("ring".to_owned()),
@@ -198,7 +187,7 @@ mod tests {
         assert_eq!(told, Ok(()));
         assert_eq!(overlaid.algorithm, Algorithm::Ring);
         assert_eq!(overlaid.panic_threshold, 0.2);
-        assert_eq!(overlaid.subset, Some(SubsetOptions { slot: 3, size: 5 }));
+        assert_eq!(overlaid.subset, 5);
         settings.panic_threshold = Some(f64::NAN);
         settings.lb = Some("best".to_owned());
         let (overlaid, told) = options.overlaid(&settings);

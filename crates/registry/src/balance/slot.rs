@@ -24,6 +24,13 @@ pub(super) const WEIGHT_UNIT: u32 = 100;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key(pub(super) u64);
 
+impl Key {
+    #[cfg(test)]
+    pub(crate) fn from_raw(key: u64) -> Self {
+        Self(key)
+    }
+}
+
 /// What a caller knows of one instance, to be shown.
 #[derive(Clone, Debug)]
 pub struct SlotView {
@@ -31,6 +38,8 @@ pub struct SlotView {
     pub key: Key,
     /// The instance.
     pub instance: Arc<Instance>,
+    /// Its endpoint of a scheme that the caller speaks; `None` if it has none.
+    pub endpoint: Option<Arc<Endpoint>>,
     /// Calls in flight.
     pub in_flight: u32,
     /// The latency average; `None` before the first answer.
@@ -187,6 +196,7 @@ impl Slot {
         SlotView {
             key: self.key,
             instance: Arc::clone(&self.instance),
+            endpoint: self.endpoint.clone(),
             in_flight: self.in_flight,
             rtt: self.ewma.value().map(Duration::from_secs_f64),
             alive: self.alive,

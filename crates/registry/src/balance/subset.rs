@@ -7,11 +7,8 @@
 
 use rand::{SeedableRng, rngs::SmallRng, seq::SliceRandom};
 
-use super::SubsetOptions;
-
 /// The places, in a list of `count` instances that is in the same order at every caller, which the caller uses. In rising order.
-pub fn places(count: usize, options: SubsetOptions) -> Vec<usize> {
-    let SubsetOptions { slot, size } = options;
+pub(super) fn places(count: usize, size: usize, slot: u64) -> Vec<usize> {
     if size == 0 || count <= size {
         return (0..count).collect();
     }
@@ -32,7 +29,7 @@ mod tests {
     fn uses(count: usize, size: usize, callers: u64) -> Vec<usize> {
         let mut uses = vec![0; count];
         for slot in 0..callers {
-            let chosen = places(count, SubsetOptions { slot, size });
+            let chosen = places(count, size, slot);
             assert_eq!(chosen.len(), size.min(count));
             chosen.into_iter().for_each(|place| uses[place] += 1);
         }
@@ -60,8 +57,8 @@ mod tests {
 
     #[test]
     fn few_instances_are_all_used() {
-        assert_eq!(places(3, SubsetOptions { slot: 7, size: 25 }), [0, 1, 2]);
-        assert_eq!(places(3, SubsetOptions { slot: 7, size: 0 }), [0, 1, 2]);
-        assert!(places(0, SubsetOptions { slot: 0, size: 1 }).is_empty());
+        assert_eq!(places(3, 25, 7), [0, 1, 2]);
+        assert_eq!(places(3, 0, 7), [0, 1, 2]);
+        assert!(places(0, 1, 0).is_empty());
     }
 }
