@@ -15,15 +15,15 @@
 //!
 //! 1. an instance is enabled, up and speaks the scheme ([`Exclusion`]);
 //! 2. it has the version and the labels that the call asks for ([`Selector`]); weight 0 counts only where all weights are 0;
-//! 3. the caller's zone comes first, and what it cannot carry spills over ([`zone`]);
-//! 4. a caller with a slot sees a part of the list only ([`subset`]);
-//! 5. instances that a check found dead, or that calls found failing ([`ejection`]), stand aside, unless so many do that the
+//! 3. the caller's zone comes first, and what it cannot carry spills over (`zone`);
+//! 4. a caller with a slot sees a part of the list only (`subset`);
+//! 5. instances that a check found dead, or that calls found failing (`ejection`), stand aside, unless so many do that the
 //!    fault is likelier to be the caller's: then ejection is ignored ("panic");
-//! 6. a rule chooses ([`rule`]).
+//! 6. a rule chooses (`rule`).
 //!
-//! Steps 1 to 4 depend on the list alone, so their result is kept ([`group`]) and costs a pick nothing.
+//! Steps 1 to 4 depend on the list alone, so their result is kept (`group`) and costs a pick nothing.
 //!
-//! What is known of an instance lives in its [`slot`] and survives every change of the list that keeps its address and epoch.
+//! What is known of an instance lives in its `slot` and survives every change of the list that keeps its address and epoch.
 //! A failed call never picks again by itself: the caller names what it has tried in [`Context::tried`] and asks once more.
 
 mod balancer;
