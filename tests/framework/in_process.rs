@@ -1,8 +1,9 @@
 //! A member of ours in the test's own process, with a runtime of its own.
 
-use std::{path::Path, thread, time::Duration};
+use std::{path::Path, sync::Arc, thread, time::Duration};
 
 use anyhow::{Context, Result, bail};
+use catena_client::Kv;
 use catena_runtime::Runtime;
 use catena_server::{InitialState, ServerConfig, Url};
 use tokio::runtime;
@@ -54,6 +55,11 @@ impl InProcess {
             .join()
             .ok()
             .context("starting a member does not panic")?
+    }
+
+    /// The member as a store.
+    pub(crate) fn kv(&self) -> Arc<dyn Kv> {
+        self.member.kv()
     }
 
     /// Stops the member in order.

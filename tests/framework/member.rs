@@ -4,11 +4,13 @@ use std::{
     fs::{self, File},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    sync::Arc,
     thread,
     time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
+use catena_client::Kv;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::{net::TcpStream, time::timeout};
 
@@ -133,6 +135,11 @@ impl Member {
     /// A client of this member alone.
     pub fn client(&self) -> Result<Client> {
         Client::new(&self.endpoint())
+    }
+
+    /// The store of a member in the test's own process, without a connection, while it runs.
+    pub fn embedded(&self) -> Option<Arc<dyn Kv>> {
+        self.in_process.as_ref().map(InProcess::kv)
     }
 
     /// Starts the process. The log of earlier starts is kept.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures_util::Stream;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::{
     Error, Result,
@@ -43,6 +43,7 @@ pub struct Watcher {
     created: ResponseHeader,
     responses: mpsc::Receiver<Result<WatchResponse>>,
     progress: Arc<Notify>,
+    resumptions: watch::Receiver<u64>,
     ended: Option<Error>,
 }
 
@@ -51,6 +52,7 @@ pub struct Watcher {
 pub struct WatchSender {
     responses: mpsc::Sender<Result<WatchResponse>>,
     progress: Arc<Notify>,
+    resumptions: watch::Sender<u64>,
 }
 
 /// The user dropped the [`Watcher`].
@@ -61,14 +63,17 @@ pub struct Gone;
 pub fn channel(created: ResponseHeader) -> (WatchSender, Watcher) {
     let (tx, rx) = mpsc::channel(RESPONSES_MAX);
     let progress = Arc::new(Notify::new());
+    let (resumed, resumptions) = watch::channel(0);
     let sender = WatchSender {
         responses: tx,
         progress: progress.clone(),
+        resumptions: resumed,
     };
     let watcher = Watcher {
         created,
         responses: rx,
         progress,
+        resumptions,
         ended: None,
     };
     (sender, watcher)
@@ -88,6 +93,12 @@ impl Watcher {
     /// Asks for a mark of progress. The store answers once this watch is caught up, or not at all: ask again if it matters.
     pub fn request_progress(&self) {
         self.progress.notify_one();
+    }
+
+    /// How often the watch was interrupted and went on. Each time the store may have been another in between: one that was restored
+    /// from a backup numbers its revisions anew, and what was seen of the old ones means nothing in it.
+    pub fn resumptions(&self) -> watch::Receiver<u64> {
+        self.resumptions.clone()
     }
 
     fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<Result<WatchResponse>> {
@@ -118,6 +129,11 @@ impl WatchSender {
     /// Hands a response over, waiting for room. An error is the last thing that is sent.
     pub async fn send(&self, response: Result<WatchResponse>) -> Result<(), Gone> {
         self.responses.send(response).await.map_err(|_| Gone)
+    }
+
+    /// Tells the user that the watch was interrupted and goes on.
+    pub fn resumed(&self) {
+        self.resumptions.send_modify(|count| *count += 1);
     }
 
     /// Completes when the user has dropped the other end.

@@ -1,12 +1,11 @@
 //! Whether the store is there, and whether it is still the same.
 //!
-//! A remote store's watches and renewals go on by themselves after an outage and do not tell of it. So one task of each process
-//! reads one key that need not exist, for the header: it says whether the store answers, which cluster it is, and at which revision.
-//! When it answers again, or its revision has gone back, everybody who relies on what the store once said is told to look again.
+//! One task of each process reads one key that need not exist, for the header: it says whether the store answers, which cluster it is,
+//! and at which revision. When it answers again, or its revision has gone back, everybody who relies on what the store once said is
+//! told to look again; a registration that waits for its next attempt makes it at once.
 //!
-//! A store that is restored and then written so fast that its revision passes the old one before the next beat is not noticed
-//! here; those who follow a service find out when they compare what they know with what the store says of that revision
-//! ([`discover::feed`](crate::discover)).
+//! A store that is restored between two beats, and then written so fast that its revision passes the old one, is not noticed here. The
+//! watches are interrupted by that too, and who follows them looks then ([`sight`](crate::sight)).
 
 use std::{sync::Arc, time::Duration};
 

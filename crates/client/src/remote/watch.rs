@@ -90,6 +90,7 @@ impl Source {
                 Ok((stream, _created)) => stream,
                 Err(error) => return deliver_end(&sender, error).await,
             };
+            sender.resumed();
         }
     }
 

@@ -112,6 +112,7 @@ async fn cut_stream_goes_on_after_the_last_event() {
     assert_eq!(next(&mut watcher).await, [6, 7]);
     assert_eq!(next(&mut watcher).await, [8, 9]);
     assert_eq!(starts(&member), [0, 8]);
+    assert_eq!(*watcher.resumptions().borrow(), 1);
 }
 
 #[tokio::test]

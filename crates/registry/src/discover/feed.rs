@@ -5,8 +5,8 @@
 //! everything (*mark*); a watch that ends goes on from there.
 //!
 //! That the store is still the one whose history was followed cannot be seen from a watch: after a restore the numbers of revisions
-//! begin anew, and soon mean something else. So when the store answers again after it did not, and every minute, the feed *compares*: it
-//! asks what the store held at the marks. If that is what the feed knows, history goes on; if it is anything else, the store has lost
+//! begin anew, and soon mean something else. So when a watch was interrupted, when the store answers again after it did not, and every
+//! minute, the feed *compares*: it asks what the store held at the marks. If that is what the feed knows, history goes on; if it is anything else, the store has lost
 //! what it knew, and is read anew ([`History::Lost`]). The watches' events between are kept back meanwhile, so a comparison is exact.
 //!
 //! Known imperfection: etcd before 3.5.8 may send a mark of progress ahead of events. Then a comparison fails although nothing was lost,
@@ -39,6 +39,7 @@ use crate::{
     backoff::Backoff,
     layout::Area,
     pulse::{Pulse, returned},
+    sight::{self, Sight},
 };
 
 /// A reading, or the opening of a watch, is given up after this time.
@@ -83,10 +84,17 @@ pub(crate) struct Feed {
 }
 
 /// The watches on all areas.
-type Watches = SelectAll<BoxStream<'static, (Area, Result<WatchResponse, Error>)>>;
+type Watches = SelectAll<BoxStream<'static, (Area, Sight)>>;
 
-/// Why the store has to be read anew.
-type Anew = History;
+/// What a comparison with the store says.
+enum Compared {
+    /// The store's history is the one that was followed.
+    Agrees,
+    /// The store has to be read anew.
+    Differs(History),
+    /// The store did not say.
+    Unknown,
+}
 
 impl Feed {
     pub(crate) fn new(
@@ -153,64 +161,72 @@ impl Feed {
                 }
                 Err(error) => {
                     debug!(service = %self.service, %error, "the store cannot be read");
-                    self.show_unsynced();
+                    self.pause().await;
                 }
-            }
-            let pause = self.backoff.pause(&mut self.rng);
-            tokio::select! {
-                () = sleep(pause) => {}
-                () = returned(&mut self.pulse, &mut self.returns) => {}
             }
         }
     }
 
+    /// Rests after a failure, at most until the store is back.
+    async fn pause(&mut self) {
+        if self.synced {
+            self.table.expire(Instant::now());
+            self.show();
+        } else {
+            self.show_recalled();
+        }
+        let pause = self.backoff.pause(&mut self.rng);
+        tokio::select! {
+            () = sleep(pause) => {}
+            () = returned(&mut self.pulse, &mut self.returns) => {}
+        }
+    }
+
     /// Watches until the store has to be read anew.
-    async fn follow(&mut self) -> Anew {
+    async fn follow(&mut self) -> History {
+        // What was just read need not be compared yet.
+        let mut compare_at = self.next_comparison();
         loop {
             let mut watches = match self.watch().await {
                 Ok(watches) => watches,
                 Err(error) if error.is_compacted() => return History::Same,
                 Err(error) => {
                     debug!(service = %self.service, %error, "the store cannot be watched");
-                    sleep(self.backoff.pause(&mut self.rng)).await;
-                    if let Some(anew) = self.compare().await {
-                        return anew;
-                    }
+                    self.pause().await;
+                    compare_at = Instant::now();
                     continue;
                 }
             };
-            match self.deliver(&mut watches).await {
-                Ended::Anew(anew) => return anew,
+            match self.deliver(&mut watches, compare_at).await {
+                Ended::Anew(history) => return history,
                 Ended::Again(error) => {
                     debug!(service = %self.service, %error, "a watch ended, and goes on");
-                    sleep(self.backoff.pause(&mut self.rng)).await;
+                    self.pause().await;
+                    compare_at = Instant::now();
                 }
-            }
-            if let Some(anew) = self.compare().await {
-                return anew;
             }
         }
     }
 
-    /// Delivers what the watches bring.
-    async fn deliver(&mut self, watches: &mut Watches) -> Ended {
+    /// Delivers what the watches bring; the next comparison is due at `compare_at`.
+    async fn deliver(&mut self, watches: &mut Watches, mut compare_at: Instant) -> Ended {
         let mut gathering: Option<Gathering> = None;
-        let mut compare_at = self.next_comparison();
         loop {
             let show_at = gathering.map_or_else(far, |gathering| gathering.until());
             let expiry = self.table.next_expiry().unwrap_or_else(far);
             tokio::select! {
                 next = watches.next() => match next {
-                    Some((area, Ok(response))) => {
+                    Some((area, Sight::Response(response))) => {
                         self.backoff.reset();
                         if self.take(area, &response) {
                             let now = Instant::now();
                             gathering = Some(gathering.map_or_else(|| Gathering::begin(now), |had| had.more(now)));
                         }
                     }
-                    Some((_, Err(Error::Compacted { .. }))) => return Ended::Anew(History::Same),
-                    Some((_, Err(Error::OtherCluster { .. }))) => return Ended::Anew(History::Lost),
-                    Some((_, Err(error))) => return Ended::Again(error),
+                    Some((_, Sight::Resumed)) => compare_at = Instant::now(),
+                    Some((_, Sight::Ended(Error::Compacted { .. }))) => return Ended::Anew(History::Same),
+                    Some((_, Sight::Ended(Error::OtherCluster { .. }))) => return Ended::Anew(History::Lost),
+                    Some((_, Sight::Ended(error))) => return Ended::Again(error),
                     None => return Ended::Again(Error::Closed),
                 },
                 () = sleep_until(show_at) => {
@@ -229,12 +245,11 @@ impl Feed {
                         compare_at = Instant::now();
                     }
                 }
-                () = sleep_until(compare_at) => {
-                    if let Some(anew) = self.compare().await {
-                        return Ended::Anew(anew);
-                    }
-                    compare_at = self.next_comparison();
-                }
+                () = sleep_until(compare_at) => compare_at = match self.compare().await {
+                    Compared::Agrees => self.next_comparison(),
+                    Compared::Differs(history) => return Ended::Anew(history),
+                    Compared::Unknown => Instant::now() + self.backoff.pause(&mut self.rng),
+                },
                 () = sleep_until(expiry) => {
                     if self.table.expire(Instant::now()) {
                         self.show();
@@ -256,8 +271,8 @@ impl Feed {
         !response.events.is_empty()
     }
 
-    /// Asks whether the store's history is the one that was followed. `None` if it is, or if that cannot be told now.
-    async fn compare(&self) -> Option<Anew> {
+    /// Asks whether the store's history is the one that was followed.
+    async fn compare(&self) -> Compared {
         let marks = self.marks.clone();
         let ranges = self.ranges(|range, area| RangeRequest {
             keys_only: true,
@@ -266,19 +281,19 @@ impl Feed {
         });
         let then = match self.txn(ranges, ANSWER_WITHIN).await {
             Ok(then) => then,
-            Err(error) if error.is_future_revision() => return Some(History::Lost),
-            Err(error) if error.is_compacted() => return Some(History::Same),
+            Err(error) if error.is_future_revision() => return Compared::Differs(History::Lost),
+            Err(error) if error.is_compacted() => return Compared::Differs(History::Same),
             Err(error) => {
                 debug!(service = %self.service, %error, "the store cannot be compared");
-                return None;
+                return Compared::Unknown;
             }
         };
         let agrees = |(area, kvs): &(Area, Vec<KeyValueView>)| self.table.agrees(*area, kvs);
-        if then.cluster_id != self.cluster_id || !then.areas.iter().all(agrees) {
-            info!(service = %self.service, "the store's history is another");
-            return Some(History::Lost);
+        if then.cluster_id == self.cluster_id && then.areas.iter().all(agrees) {
+            return Compared::Agrees;
         }
-        None
+        info!(service = %self.service, "the store's history is another");
+        Compared::Differs(History::Lost)
     }
 
     /// Opens the watches behind the marks.
@@ -301,7 +316,8 @@ impl Feed {
             let watcher = timeout(ANSWER_WITHIN, watch)
                 .await
                 .unwrap_or(Err(Error::Deadline))?;
-            watches.push(watcher.map(move |response| (area, response)).boxed());
+            let seen = sight::follow(watcher);
+            watches.push(seen.map(move |sight| (area, sight)).boxed());
         }
         Ok(watches)
     }
@@ -357,10 +373,7 @@ impl Feed {
     }
 
     /// Shows what was known last time, while the store has never been read.
-    fn show_unsynced(&mut self) {
-        if self.synced {
-            return;
-        }
+    fn show_recalled(&mut self) {
         if let Some((instances, settings)) = self
             .cold
             .as_ref()
@@ -377,26 +390,29 @@ impl Feed {
     }
 
     fn replace(&self, snapshot: Snapshot) {
-        let shown = self.views.send_if_modified(|view| {
+        let news = {
+            let view = self.views.borrow();
             let had = &view.snapshot;
             let same = Arc::ptr_eq(&had.instances, &snapshot.instances)
                 && had.settings == snapshot.settings
                 && (had.synced, had.stale, had.skipped)
                     == (snapshot.synced, snapshot.stale, snapshot.skipped);
-            let news = !same || !view.decided;
+            !same || !view.decided
+        };
+        // Noted first: whoever saw it may close the registry and rely on the file.
+        if let Some(cold) = &self.cold
+            && news
+            && snapshot.synced
+        {
+            cold.note(&self.service, &snapshot);
+        }
+        self.views.send_if_modified(|view| {
             *view = View {
                 snapshot: Arc::new(snapshot),
                 decided: true,
             };
             news
         });
-        let view = self.views.borrow();
-        if let Some(cold) = &self.cold
-            && shown
-            && view.snapshot.synced
-        {
-            cold.note(&self.service, &view.snapshot);
-        }
     }
 
     fn next_comparison(&mut self) -> Instant {
@@ -414,7 +430,7 @@ struct Reading {
 /// Why delivering ended.
 enum Ended {
     /// The store has to be read anew.
-    Anew(Anew),
+    Anew(History),
     /// The watches have to be opened again.
     Again(Error),
 }

@@ -14,11 +14,14 @@ use std::{
 };
 
 use catena_client::{
-    Error as StoreError, KeepAlive, Kv, WatchResponse,
+    Error as StoreError, KeepAlive, Kv,
     pb::{LeaseTimeToLiveRequest, WatchCreateRequest},
     request,
 };
-use futures_util::{StreamExt, stream::SelectAll};
+use futures_util::{
+    StreamExt,
+    stream::{BoxStream, SelectAll},
+};
 use rand::{SeedableRng, rngs::SmallRng};
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -35,6 +38,7 @@ use crate::{
     Error, Instance, Result, Status,
     backoff::{Backoff, return_jitter},
     pulse::{Pulse, returned},
+    sight::{self, Sight},
 };
 
 /// One attempt, or one look, is given up after this time: a member that hangs must not hold a registration up for longer than the
@@ -110,7 +114,7 @@ struct Written {
 }
 
 /// The watches on the own keys.
-type Eyes = SelectAll<catena_client::Watcher>;
+type Eyes = SelectAll<BoxStream<'static, Sight>>;
 
 /// Why the machine stops.
 enum End {
@@ -327,7 +331,8 @@ impl Machine {
                 start_revision: from,
                 ..request::watch(key.clone())
             };
-            eyes.push(bounded(self.store.kv.watch(watch)).await?);
+            let watcher = bounded(self.store.kv.watch(watch)).await?;
+            eyes.push(sight::follow(watcher));
         }
         Ok(eyes)
     }
@@ -356,17 +361,19 @@ impl Machine {
                     self.lose(lost);
                     return Ok(());
                 }
-                seen = look(&mut held.eyes) => {
-                    if let Err(error) = seen {
+                seen = look(&mut held.eyes) => due = Some(match seen {
+                    // Everybody's watches are interrupted at the same time.
+                    Sight::Resumed => sooner(due, Instant::now() + return_jitter(&mut self.rng)),
+                    Sight::Response(_) => Instant::now(),
+                    Sight::Ended(error) => {
                         debug!(%error, "a watch on an own key ended");
+                        held.eyes = None;
+                        Instant::now()
                     }
-                    held.eyes = None;
-                    due = Some(Instant::now());
-                }
+                }),
                 woken = self.wait(due.unwrap_or_else(far)) => match woken {
                     Woken::Returned => {
-                        let soon = Instant::now() + return_jitter(&mut self.rng);
-                        due = Some(due.map_or(soon, |due| due.min(soon)));
+                        due = Some(sooner(due, Instant::now() + return_jitter(&mut self.rng)));
                     }
                     Woken::Changed(answer) => {
                         waiting.push(answer);
@@ -557,18 +564,23 @@ async fn bounded<T>(
 }
 
 /// The next that happens to an own key; never, if none is watched.
-async fn look(eyes: &mut Option<Eyes>) -> catena_client::Result<WatchResponse> {
+async fn look(eyes: &mut Option<Eyes>) -> Sight {
     let Some(eyes) = eyes else {
         return std::future::pending().await;
     };
     loop {
         match eyes.next().await {
             // Marks of progress tell nothing of the key.
-            Some(Ok(response)) if response.is_progress() => {}
-            Some(response) => return response,
-            None => return Err(StoreError::Closed),
+            Some(Sight::Response(response)) if response.is_progress() => {}
+            Some(sight) => return sight,
+            None => return Sight::Ended(StoreError::Closed),
         }
     }
+}
+
+/// The sooner of two times.
+fn sooner(one: Option<Instant>, other: Instant) -> Instant {
+    one.map_or(other, |one| one.min(other))
 }
 
 /// A time that does not come.

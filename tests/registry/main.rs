@@ -1,0 +1,77 @@
+//! One contract for everything that stands on `client::Kv`: the interface itself, and the registry on it.
+//!
+//! Each case is a function over a [`Ground`]: a store, and names in it that nobody else uses. The same cases run on the embedded
+//! store, on three members of Catena and on three releases of the real etcd; a case's name is `<subject>::<chapter>::<fact>`. Cases
+//! share one store of each kind and run side by side; those that break it ([`outage`]) have one of their own.
+
+mod conflict;
+mod cut;
+mod discover;
+mod ground;
+mod kv;
+mod layouts;
+mod operators;
+mod outage;
+mod own_store;
+mod register;
+mod subject;
+mod switch;
+
+use std::{process::ExitCode, sync::Arc};
+
+use libtest_mimic::{Arguments, Trial};
+use tokio::runtime::Runtime;
+
+use self::{ground::Ground, own_store::OwnStore};
+
+/// Cases wait far more than they compute.
+const CASES_AT_ONCE: usize = 8;
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(CASES_AT_ONCE);
+    // Members in this process, and what cases leave to end by itself, outlive a case.
+    let runtime = Arc::new(Runtime::new().expect("a runtime can be made"));
+    let subjects = subject::all(&runtime);
+    let chapters = [
+        kv::CASES,
+        register::CASES,
+        conflict::CASES,
+        layouts::CASES,
+        discover::CASES,
+        operators::CASES,
+        cut::CASES,
+    ];
+    let mut trials = Vec::new();
+    for subject in &subjects {
+        for (name, case) in chapters.iter().flat_map(|chapter| chapter.iter()) {
+            let name = format!("{subject}::{name}");
+            let subject = subject.clone();
+            trials.push(Trial::test(name.clone(), move || {
+                subject.run(&name, async |store| case(&Ground::new(store)).await)
+            }));
+        }
+        for (name, case) in outage::CASES {
+            let name = format!("{subject}::{name}");
+            let subject = subject.clone();
+            trials.push(Trial::test(name.clone(), move || {
+                subject.run_on_own(&name, async |store| case(store).await)
+            }));
+        }
+    }
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    // The stores end before the runtime that some of them live on.
+    drop(subjects);
+    conclusion.exit_code()
+}
+
+/// A table of cases, each named by its function.
+macro_rules! cases {
+    ($($name:ident),* $(,)?) => {
+        &[$((
+            concat!(module_path!(), "::", stringify!($name)),
+            |ground| Box::pin($name(ground)),
+        )),*]
+    };
+}
+pub(crate) use cases;

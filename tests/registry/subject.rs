@@ -1,0 +1,137 @@
+//! The kinds of store that the cases run on.
+
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use catena_client::{Kv, Options, Remote};
+use framework::{
+    Cluster, Setup, Target, leave_out,
+    peers::{Missing, Release},
+};
+use libtest_mimic::Failed;
+use tokio::{runtime::Runtime, time::timeout};
+
+use crate::OwnStore;
+
+/// No case needs more, on a busy machine either.
+const CASE_WITHIN: Duration = Duration::from_secs(120);
+
+/// One kind of store; its shared one is started when the first case needs it.
+pub(crate) struct Subject {
+    target: Target,
+    members: usize,
+    runtime: Arc<Runtime>,
+    shared: OnceLock<Result<Cluster, Arc<anyhow::Error>>>,
+}
+
+/// All kinds. The embedded one is a member alone in this process.
+pub(crate) fn all(runtime: &Arc<Runtime>) -> Vec<Arc<Subject>> {
+    let kinds = [
+        (Target::InProcess, 1),
+        (Target::Catena, 3),
+        (Target::Etcd(Release::V37), 1),
+        (Target::Etcd(Release::V35), 1),
+        (Target::Etcd(Release::V34), 1),
+    ];
+    let subject = |(target, members)| {
+        Arc::new(Subject {
+            target,
+            members,
+            runtime: runtime.clone(),
+            shared: OnceLock::new(),
+        })
+    };
+    kinds.map(subject).into()
+}
+
+impl Subject {
+    /// Runs a case on the shared store.
+    pub(crate) fn run(
+        &self,
+        name: &str,
+        case: impl AsyncFnOnce(Arc<dyn Kv>) -> Result<()>,
+    ) -> Result<(), Failed> {
+        let shared = self.shared.get_or_init(|| {
+            let setup = Setup::new(self.target, self.members);
+            self.runtime
+                .block_on(Cluster::start(setup))
+                .map_err(Arc::new)
+        });
+        let cluster = match shared {
+            Ok(cluster) => cluster,
+            Err(error) => return missing(name, error),
+        };
+        let result = self.runtime.block_on(async {
+            let run = case(connect(cluster)?);
+            timeout(CASE_WITHIN, run)
+                .await
+                .context("the case takes too long")?
+        });
+        Ok(result.map_err(text)?)
+    }
+
+    /// Runs a case on a store of its own.
+    pub(crate) fn run_on_own(
+        &self,
+        name: &str,
+        case: impl AsyncFnOnce(&mut OwnStore) -> Result<()>,
+    ) -> Result<(), Failed> {
+        let setup = Setup::new(self.target, self.members);
+        let started = self.runtime.block_on(OwnStore::start(setup));
+        let mut store = match started {
+            Ok(store) => store,
+            Err(error) => return missing(name, &Arc::new(error)),
+        };
+        let result = self.runtime.block_on(async {
+            let run = case(&mut store);
+            timeout(CASE_WITHIN, run)
+                .await
+                .context("the case takes too long")?
+        });
+        if result.is_err() {
+            store.show_logs();
+        }
+        Ok(result.map_err(text)?)
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.target {
+            Target::InProcess => f.write_str("embedded"),
+            Target::Catena | Target::Etcd(_) => write!(f, "{}_x{}", self.target, self.members),
+        }
+    }
+}
+
+/// A client of a cluster, or the member itself if it is in this process.
+pub(crate) fn connect(cluster: &Cluster) -> Result<Arc<dyn Kv>> {
+    if let Some(kv) = cluster.members[0].embedded() {
+        return Ok(kv);
+    }
+    let endpoints: Vec<_> = cluster
+        .members
+        .iter()
+        .map(|member| member.endpoint())
+        .collect();
+    Ok(Arc::new(Remote::connect(&endpoints, Options::default())?))
+}
+
+/// A case whose store cannot be had is left out, except where nothing may be.
+fn missing(name: &str, error: &Arc<anyhow::Error>) -> Result<(), Failed> {
+    match error.downcast_ref::<Missing>() {
+        Some(missing) => {
+            leave_out(name, missing).map_err(text)?;
+            Ok(())
+        }
+        None => Err(format!("{error:#}").into()),
+    }
+}
+
+fn text(error: anyhow::Error) -> String {
+    format!("{error:#}")
+}
