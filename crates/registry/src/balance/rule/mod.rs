@@ -6,8 +6,8 @@
 //! | [`least_request`] | calls in flight, weight of two random ones | constant |
 //! | [`random`] | weight | logarithmic |
 //! | [`rr`] | whose turn it is | constant |
-//! | [`wrr`] | whose turn it is, weight | linear, without a branch |
-//! | [`ring`] | the call's key, weight, calls in flight | linear |
+//! | [`wrr`] | whose turn it is, weight | linear |
+//! | [`ring`] | the call's key, weight, calls in flight | logarithmic; linear for a key whose instance is busy |
 //! | [`maglev`] | the call's key, weight | constant |
 //!
 //! The two that hash are built over a tier's members and step over those that are not in the pool, so that an instance that is

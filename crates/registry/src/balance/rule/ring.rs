@@ -47,13 +47,18 @@ impl Ring {
         let hash = view.hash.unwrap_or_else(|| rng.random());
         let begin = self.points.partition_point(|(point, _)| *point < hash);
         let (head, tail) = self.points.split_at(begin);
-        let bound = Bound::new(view);
+        let mut bound = None;
         let mut first = None;
         for (_, place) in tail.iter().chain(head) {
             if !view.contains(*place) {
                 continue;
             }
-            if bound.admits(view, *place) {
+            // Every bound leaves room for one call, so an idle instance needs no sum over the others.
+            if view.slots[*place].in_flight == 0
+                || bound
+                    .get_or_insert_with(|| Bound::new(view))
+                    .admits(view, *place)
+            {
                 return Some(*place);
             }
             first = first.or(Some(*place));
