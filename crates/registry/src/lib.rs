@@ -5,13 +5,18 @@
 //! - A [`Watcher`] follows a service: a [`Change`] at a time, the first at once ([`discover`]).
 //! - [`Readiness`] and [`Registry::write_metrics`] are what operators see of it.
 //! - [`Layout`]s are the ways to write an instance: our own, the article's, kratos', go-zero's and grpc naming's ([`layout`]).
+//! - A [`channel`] calls a service: a [`Channel`](channel::Channel) under tonic's clients, an [`HttpClient`](channel::HttpClient).
+//! - Which instance takes a call is the choice of a [`balance::Balancer`]; [`health`] asks the instances how they are.
 //!
-//! What is deliberately absent: calls to the instances, and any notion of their health. An instance's status is its own word.
+//! An instance's status is its own word and stands in the store; its health is what this caller sees, and stays here.
 
 mod backoff;
+pub mod balance;
+pub mod channel;
 mod clock;
 pub mod discover;
 mod error;
+pub mod health;
 mod instance;
 pub mod layout;
 mod name;
