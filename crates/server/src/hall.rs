@@ -130,7 +130,7 @@ impl Relay {
     /// Polls in place of the task that `cx` belongs to.
     pub(crate) fn poll<T>(
         &self,
-        cx: &mut Context<'_>,
+        cx: &Context<'_>,
         poll: impl FnOnce(&mut Context<'_>) -> Poll<T>,
     ) -> Poll<T> {
         *self.place.task.lock() = Some(cx.waker().clone());
