@@ -16,11 +16,11 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use catena_client::{
     Error, Kv, WatchResponse,
-    pb::{KeyValueView, RangeRequest, TxnRequest, WatchCreateRequest},
-    request::{self, Operation},
+    pb::{KeyValueView, RangeRequest, RangeResponse, WatchCreateRequest},
+    request,
 };
 use futures_util::{
-    StreamExt,
+    StreamExt, future,
     stream::{BoxStream, SelectAll},
 };
 use rand::{Rng, SeedableRng, rngs::SmallRng};
@@ -145,7 +145,7 @@ impl Feed {
                 FIRST_ANSWER_WITHIN
             };
             let ranges = self.ranges(|range, _| range);
-            match self.txn(ranges, within).await {
+            match self.areas(ranges, within).await {
                 Ok(reading) => {
                     let lost = self.cluster_id != 0 && reading.cluster_id != self.cluster_id;
                     let history = if lost { History::Lost } else { history };
@@ -277,7 +277,7 @@ impl Feed {
             revision: marks.get(&area).copied().unwrap_or_default(),
             ..range
         });
-        let then = match self.txn(ranges, ANSWER_WITHIN).await {
+        let then = match self.areas(ranges, ANSWER_WITHIN).await {
             Ok(then) => then,
             Err(error) if error.is_future_revision() => return Compared::Differs(History::Lost),
             Err(error) if error.is_compacted() => return Compared::Differs(History::Same),
@@ -321,7 +321,7 @@ impl Feed {
     }
 
     /// A range over each area, each made into what is asked.
-    fn ranges(&self, shape: impl Fn(RangeRequest, Area) -> RangeRequest) -> TxnRequest {
+    fn ranges(&self, shape: impl Fn(RangeRequest, Area) -> RangeRequest) -> Ranges {
         let range = |area: Area| {
             let prefix = self.table.prefix(area).to_owned();
             let range = match area {
@@ -330,30 +330,39 @@ impl Feed {
                     request::get_prefix(prefix)
                 }
             };
-            shape(range, area).op()
+            shape(range, area)
         };
-        TxnRequest {
-            success: Area::ALL.map(range).into(),
-            ..TxnRequest::default()
-        }
+        Area::ALL.map(range)
     }
 
-    async fn txn(&self, request: TxnRequest, within: Duration) -> Result<Reading, Error> {
-        let answer = timeout(within, self.kv.txn(request))
-            .await
-            .unwrap_or(Err(Error::Deadline))?;
-        let header = answer.header.unwrap_or_default();
-        let kvs = |op| {
-            let range = request::range_answer(op);
-            range.kvs.iter().map(|kv| kv.view()).collect()
+    /// Reads a range of each area: those without a revision all at the one that the first is answered at.
+    ///
+    /// Not in one transaction: etcd before 3.5.5 ends when the caller of one that only reads gives it up.
+    async fn areas(&self, ranges: Ranges, within: Duration) -> Result<Reading, Error> {
+        let [first, others @ ..] = ranges;
+        let read = async {
+            let first = self.kv.range(first).await?;
+            let revision = first.header.unwrap_or_default().revision;
+            let others = others.map(|range| {
+                self.kv.range(RangeRequest {
+                    revision: match range.revision {
+                        0 => revision,
+                        asked => asked,
+                    },
+                    ..range
+                })
+            });
+            Ok((first, future::try_join_all(others).await?))
         };
+        let read = timeout(within, read).await;
+        let (first, others) = read.unwrap_or(Err(Error::Deadline))?;
+        let header = first.header.unwrap_or_default();
+        let kvs = |range: RangeResponse| range.kvs.iter().map(|kv| kv.view()).collect();
+        let answers = [first].into_iter().chain(others).map(kvs);
         Ok(Reading {
             revision: header.revision,
             cluster_id: header.cluster_id,
-            areas: Area::ALL
-                .into_iter()
-                .zip(answer.responses.iter().map(kvs))
-                .collect(),
+            areas: Area::ALL.into_iter().zip(answers).collect(),
         })
     }
 
@@ -418,7 +427,10 @@ impl Feed {
     }
 }
 
-/// What a transaction over all areas read.
+/// A range for each area.
+type Ranges = [RangeRequest; Area::ALL.len()];
+
+/// What was read of all areas.
 struct Reading {
     revision: i64,
     cluster_id: u64,

@@ -86,14 +86,6 @@ impl Claim {
         self.keys.iter().map(|wanted| &wanted.key)
     }
 
-    /// Reads all keys.
-    pub(crate) fn read(&self) -> TxnRequest {
-        TxnRequest {
-            success: self.gets(),
-            ..TxnRequest::default()
-        }
-    }
-
     /// Writes all keys if nothing stands under them, else reads them.
     pub(crate) fn write_new(&self) -> TxnRequest {
         let absent = |wanted: &Wanted| request::absent(wanted.key.clone());

@@ -13,13 +13,14 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use catena_client::{
     Error as StoreError, KeepAlive, Kv,
-    pb::{LeaseTimeToLiveRequest, WatchCreateRequest},
+    pb::{LeaseTimeToLiveRequest, RangeResponse, WatchCreateRequest},
     request,
 };
 use futures_util::{
-    StreamExt,
+    StreamExt, future,
     stream::{BoxStream, SelectAll},
 };
 use rand::{SeedableRng, rngs::SmallRng};
@@ -32,7 +33,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     Command, OnConflict, RegState, RegisterOptions,
-    claim::{Claim, Finding, Holder},
+    claim::{Claim, Finding, Holder, Seen},
 };
 use crate::{
     Error, Instance, Result, Status,
@@ -466,8 +467,8 @@ impl Machine {
                 Woken::End(end) => return Err(end),
             }
             let claim = self.claim(0);
-            match bounded(self.store.kv.txn(claim.read())).await {
-                Ok(answer) => match claim.find(&claim.seen(&answer), &self.leases) {
+            match self.look(&claim).await {
+                Ok(seen) => match claim.find(&seen, &self.leases) {
                     Finding::Held(_) => {}
                     Finding::Stands | Finding::Differs => return Ok(()),
                 },
@@ -475,6 +476,15 @@ impl Machine {
             }
             until = Instant::now() + CONFLICT_POLL;
         }
+    }
+
+    /// What stands under the keys of a claim. Not in one transaction: etcd before 3.5.5 ends when the caller of one that only reads
+    /// gives it up.
+    async fn look(&self, claim: &Claim) -> catena_client::Result<Seen> {
+        let read = |key: &Bytes| self.store.kv.range(request::get(key.clone()));
+        let answers = bounded(future::try_join_all(claim.keys().map(read))).await?;
+        let first = |answer: &RangeResponse| answer.kvs.first().map(|kv| kv.view());
+        Ok(answers.iter().map(first).collect())
     }
 
     /// Takes away what stands, as far as the store can be reached.
