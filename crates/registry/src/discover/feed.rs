@@ -159,6 +159,8 @@ impl Feed {
                     self.backoff.reset();
                     return self.show();
                 }
+                // Between two of the ranges: the next reading is at a newer revision.
+                Err(error) if error.is_compacted() => {}
                 Err(error) => {
                     debug!(service = %self.service, %error, "the store cannot be read");
                     self.pause().await;
