@@ -264,8 +264,10 @@ impl Lane {
         }
         let inner = self.inner.clone();
         let attempt = Box::pin(async move { inner.attempt().await });
-        let task = self.inner.shared.runtime.tasks.spawn("connect", attempt);
-        *self.inner.attempt.lock() = Some(task);
+        // Held until the handle is kept: this attempt may end and the next one begin before `spawn` returns, and its handle, put
+        // in the place of the next one's, would abort that and leave everybody waiting for it.
+        let mut kept = self.inner.attempt.lock();
+        *kept = Some(self.inner.shared.runtime.tasks.spawn("connect", attempt));
     }
 
     /// A call over this connection failed.

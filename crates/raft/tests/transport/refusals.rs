@@ -1,11 +1,17 @@
 //! Who is refused, and in which words.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use catena_api::peer::{Frame, HelloRequest, door_client::DoorClient, peer_client::PeerClient};
-use catena_raft::Stop;
-use catena_runtime::{NetError, Network};
+use catena_raft::{Config, Stop, identity, transport::Transport};
+use catena_runtime::{BoxFuture, NetError, Network, Runtime, SystemTasks, Task, Tasks};
 use tokio::net::TcpListener;
 use tonic::{Code, Request, Status, transport::Channel};
 
@@ -253,6 +259,92 @@ async fn peer_that_has_restarted_is_greeted_anew_within_the_call() {
     }
     back.stop().await;
     founders.stop().await;
+}
+
+/// Runs tasks elsewhere, as members do, and returns from the first `spawn` of an attempt to connect only when the next attempt has
+/// begun, or could not.
+struct SlowToReturn {
+    tasks: SystemTasks,
+    attempts: AtomicUsize,
+}
+
+impl Tasks for SlowToReturn {
+    fn spawn(&self, name: &'static str, future: BoxFuture<'static, ()>) -> Task {
+        let task = self.tasks.spawn(name, future);
+        if name == "connect" && self.attempts.fetch_add(1, Ordering::SeqCst) == 0 {
+            let until = Instant::now() + Duration::from_secs(1);
+            while self.attempts.load(Ordering::SeqCst) < 2 && Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            // Time for the other caller to keep its handle.
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        task
+    }
+
+    fn spawn_thread(&self, name: &'static str, future: BoxFuture<'static, ()>) {
+        self.tasks.spawn_thread(name, future);
+    }
+
+    fn blocking(
+        &self,
+        name: &'static str,
+        work: Box<dyn FnOnce() + Send>,
+    ) -> BoxFuture<'static, ()> {
+        self.tasks.blocking(name, work)
+    }
+}
+
+/// Two callers, of whom one is slow: the second attempt to connect must not be given up when the first caller goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn attempt_to_connect_is_not_lost_between_callers() {
+    let (closed, nobody) = listen().await;
+    drop(closed);
+    let (_never_accepts, silent) = listen().await;
+    let dir = tempfile::tempdir().unwrap();
+    let elsewhere = tokio::runtime::Runtime::new().unwrap();
+    let runtime = Runtime {
+        tasks: Arc::new(SlowToReturn {
+            tasks: SystemTasks::on(elsewhere.handle().clone()),
+            attempts: AtomicUsize::new(0),
+        }),
+        ..Runtime::system()
+    };
+    let config = Config::new(
+        dir.path(),
+        identity::open(&runtime, dir.path(), 1, 1).unwrap(),
+    );
+    let addresses = config.addresses.clone();
+    addresses.replace([(2, vec![nobody.clone()])]);
+    let transport = Transport::new(runtime, &config).unwrap();
+
+    let first = tokio::spawn({
+        let transport = transport.clone();
+        async move { transport.call(2, 1, Bytes::new(), PATIENCE).await }
+    });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    addresses.replace([(2, vec![silent])]);
+    while !first.is_finished() {
+        let _fails = transport
+            .call(2, 1, Bytes::new(), Duration::from_millis(20))
+            .await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    addresses.replace([(2, vec![nobody])]);
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let answer = transport.call(2, 1, Bytes::new(), PATIENCE).await;
+        let Err(NetError::Unreachable(text)) = answer else {
+            panic!("{answer:?} of a member that is not there");
+        };
+        assert!(!text.contains("still connecting"), "nobody connects");
+        if text.contains("transport error") {
+            break;
+        }
+        assert!(Instant::now() < until, "{text}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    elsewhere.shutdown_background();
 }
 
 async fn wait_for_port(address: &str) -> TcpListener {
