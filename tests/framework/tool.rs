@@ -181,6 +181,11 @@ impl Running {
         Ok(stdin.write_all(input.as_bytes())?)
     }
 
+    /// Ends the program's standard input.
+    pub fn end_input(&mut self) {
+        drop(self.child.stdin.take());
+    }
+
     /// Waits until `text` has been printed; gives everything printed until then.
     pub async fn prints(&self, text: &str) -> Result<String> {
         wait_until(&format!("{text:?} is printed"), LINE_WITHIN, async || {

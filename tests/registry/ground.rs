@@ -37,17 +37,20 @@ pub(crate) type Case = (
 pub(crate) struct Ground {
     /// The store.
     pub(crate) kv: Arc<dyn Kv>,
+    /// Where other programs reach it.
+    pub(crate) endpoint: String,
     /// A service without instances, whose name is also that of the namespace.
     pub(crate) service: ServiceName,
 }
 
 impl Ground {
     /// New names on a store.
-    pub(crate) fn new(kv: Arc<dyn Kv>) -> Self {
+    pub(crate) fn new(kv: Arc<dyn Kv>, endpoint: String) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("case-{}", NEXT.fetch_add(1, Ordering::Relaxed));
         Self {
             kv,
+            endpoint,
             service: ServiceName::new(&name).expect("it keeps the grammar"),
         }
     }

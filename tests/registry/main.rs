@@ -8,6 +8,7 @@ mod conflict;
 mod cut;
 mod discover;
 mod ground;
+mod interop;
 mod kv;
 mod layouts;
 mod operators;
@@ -19,10 +20,11 @@ mod switch;
 
 use std::{process::ExitCode, sync::Arc};
 
+use framework::{leave_out, peers::Library};
 use libtest_mimic::{Arguments, Trial};
 use tokio::runtime::Runtime;
 
-use self::{ground::Ground, own_store::OwnStore};
+use self::{ground::Ground, interop::Meeting, own_store::OwnStore, subject::Subject};
 
 /// Cases wait far more than they compute.
 const CASES_AT_ONCE: usize = 8;
@@ -48,8 +50,15 @@ fn main() -> ExitCode {
             let name = format!("{subject}::{name}");
             let subject = subject.clone();
             trials.push(Trial::test(name.clone(), move || {
-                subject.run(&name, async |store| case(&Ground::new(store)).await)
+                subject.run(&name, async |ground| case(&ground).await)
             }));
+        }
+        if subject.meets_libraries() {
+            trials.extend(
+                Library::ALL
+                    .into_iter()
+                    .flat_map(|library| with(subject, library)),
+            );
         }
         for (name, case) in outage::CASES {
             let name = format!("{subject}::{name}");
@@ -63,6 +72,28 @@ fn main() -> ExitCode {
     // The stores end before the runtime that some of them live on.
     drop(subjects);
     conclusion.exit_code()
+}
+
+/// The cases with a program on a library of others.
+fn with(subject: &Arc<Subject>, library: Library) -> impl Iterator<Item = Trial> {
+    interop::CASES.iter().map(move |(name, case)| {
+        let name = format!("{subject}::{name}::{library}");
+        let subject = subject.clone();
+        Trial::test(name.clone(), move || match library.program() {
+            Ok(program) => subject.run(&name, async |ground| {
+                case(&Meeting {
+                    ground,
+                    library,
+                    program,
+                })
+                .await
+            }),
+            Err(missing) => {
+                leave_out(&name, &missing).map_err(|error| format!("{error:#}"))?;
+                Ok(())
+            }
+        })
+    })
 }
 
 /// A table of cases, each named by its function.

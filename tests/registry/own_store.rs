@@ -31,7 +31,8 @@ impl OwnStore {
     /// value, to which a switch leads.
     pub(crate) fn ground(&self) -> Ground {
         let switch: Arc<dyn Kv> = self.switch.clone();
-        Ground::new(self.remote.clone().unwrap_or(switch))
+        let endpoint = self.cluster.members[0].endpoint();
+        Ground::new(self.remote.clone().unwrap_or(switch), endpoint)
     }
 
     /// Kills all members.

@@ -15,7 +15,7 @@ use framework::{
 use libtest_mimic::Failed;
 use tokio::{runtime::Runtime, time::timeout};
 
-use crate::OwnStore;
+use crate::{OwnStore, ground::Ground};
 
 /// No case needs more, on a busy machine either.
 const CASE_WITHIN: Duration = Duration::from_secs(120);
@@ -53,7 +53,7 @@ impl Subject {
     pub(crate) fn run(
         &self,
         name: &str,
-        case: impl AsyncFnOnce(Arc<dyn Kv>) -> Result<()>,
+        case: impl AsyncFnOnce(Ground) -> Result<()>,
     ) -> Result<(), Failed> {
         let shared = self.shared.get_or_init(|| {
             let setup = Setup::new(self.target, self.members);
@@ -66,12 +66,19 @@ impl Subject {
             Err(error) => return missing(name, error),
         };
         let result = self.runtime.block_on(async {
-            let run = case(connect(cluster)?);
+            let ground = Ground::new(connect(cluster)?, cluster.members[0].endpoint());
+            let run = case(ground);
             timeout(CASE_WITHIN, run)
                 .await
                 .context("the case takes too long")?
         });
         Ok(result.map_err(text)?)
+    }
+
+    /// Whether programs on other libraries are run on it as well: once on each implementation of the store, for what they see of it
+    /// is the same on all forms and releases.
+    pub(crate) fn meets_libraries(&self) -> bool {
+        matches!(self.target, Target::InProcess | Target::Etcd(Release::V37))
     }
 
     /// Runs a case on a store of its own.

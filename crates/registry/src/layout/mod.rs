@@ -14,6 +14,9 @@
 //! Foreign keys and values are written as their own programs write them, to the byte. Of those layouts none can say that an instance
 //! wants no calls, so a key of theirs stands only while it does ([`Layout::shows`]). go-zero and grpc naming share a prefix; which of
 //! them wrote a key shows in its value.
+//!
+//! Known imperfection: go-zero's own clients do not look. They take every value under the prefix for an address, grpc naming's JSON
+//! too, so a service that they call is not to be written in both.
 
 mod go_json;
 mod kratos;

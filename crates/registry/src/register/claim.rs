@@ -55,13 +55,15 @@ pub(crate) enum Finding {
 }
 
 impl Claim {
-    /// The claim of an instance on `lease`; `leases` are those that it has had before.
+    /// The claim of an instance on `lease`; `leases` are those that it has had before, and `former` its keys that had an address in
+    /// their names which is no longer its own.
     pub(crate) fn new(
         namespace: &str,
         instance: &Instance,
         layouts: &[Layout],
         lease: i64,
         leases: &[i64],
+        former: &[Bytes],
     ) -> Self {
         let wanted = |layout: &Layout| Wanted {
             layout: *layout,
@@ -69,6 +71,13 @@ impl Claim {
             value: layout.value(instance).into(),
             shown: layout.shows(instance),
         };
+        // Somebody else may stand there by now, so they are looked at like all others.
+        let former = former.iter().map(|key| Wanted {
+            layout: Layout::GrpcNaming,
+            key: key.clone(),
+            value: Bytes::new(),
+            shown: false,
+        });
         let earlier = leases.iter().filter(|earlier| **earlier != lease);
         let outlived = earlier
             .filter(|_| layouts.contains(&Layout::GoZero))
@@ -77,7 +86,7 @@ impl Claim {
             lease,
             epoch: instance.epoch,
             outlived: outlived.collect(),
-            keys: layouts.iter().map(wanted).collect(),
+            keys: layouts.iter().map(wanted).chain(former).collect(),
         }
     }
 
@@ -86,13 +95,13 @@ impl Claim {
         self.keys.iter().map(|wanted| &wanted.key)
     }
 
-    /// Writes all keys if nothing stands under them, else reads them.
+    /// Writes all keys if nothing stands under them, those that are to be gone included, else reads them.
     pub(crate) fn write_new(&self) -> TxnRequest {
         let absent = |wanted: &Wanted| request::absent(wanted.key.clone());
-        let shown = || self.keys.iter().filter(|wanted| wanted.shown);
-        let puts = shown().map(|wanted| self.put(wanted));
+        let shown = self.keys.iter().filter(|wanted| wanted.shown);
+        let puts = shown.map(|wanted| self.put(wanted));
         TxnRequest {
-            compare: shown().map(absent).collect(),
+            compare: self.keys.iter().map(absent).collect(),
             success: puts.chain(self.deletes_of_outlived()).collect(),
             failure: self.gets(),
         }
@@ -223,7 +232,7 @@ mod tests {
     }
 
     fn claim(instance: &Instance, layouts: &[Layout]) -> Claim {
-        Claim::new("default", instance, layouts, LEASE, &[7, LEASE])
+        Claim::new("default", instance, layouts, LEASE, &[7, LEASE], &[])
     }
 
     fn standing(claim: &Claim, lease: i64) -> Seen {
@@ -294,6 +303,36 @@ mod tests {
         for write in [claim.write_new(), claim.write_over(&vec![None], &[])] {
             assert_eq!(write.success.last(), Some(&expected));
         }
+    }
+
+    #[test]
+    fn keys_named_after_a_former_address_go_if_they_are_ours() {
+        let former = [Bytes::from("user/old:1")];
+        let layouts = [Layout::GrpcNaming];
+        let claim = Claim::new("default", &instance(), &layouts, LEASE, &[LEASE], &former);
+        let mut seen = standing(&claim, LEASE);
+        assert_eq!(claim.find(&seen, &[LEASE]), Finding::Differs);
+        let write = claim.write_over(&seen, &[LEASE]);
+        assert_eq!(
+            write.success.last(),
+            Some(&request::delete("user/old:1").op())
+        );
+        assert_eq!(write.compare.len(), 2);
+        // Another process listens at that address now.
+        seen[1].as_mut().unwrap().lease = 3;
+        seen[1].as_mut().unwrap().value = "theirs".into();
+        assert_eq!(claim.find(&seen, &[LEASE]), Finding::Stands);
+        assert_eq!(claim.write_over(&seen, &[LEASE]).success.len(), 1);
+    }
+
+    #[test]
+    fn what_is_to_be_gone_is_looked_for_even_alone() {
+        let mut draining = instance();
+        draining.status = Status::Draining;
+        let claim = claim(&draining, &[Layout::Kratos]);
+        let write = claim.write_new();
+        assert_eq!(write.compare, [request::absent("/microservices/user/1")]);
+        assert!(write.success.is_empty());
     }
 
     #[test]

@@ -36,7 +36,7 @@ use super::{
     claim::{Claim, Finding, Holder, Seen},
 };
 use crate::{
-    Error, Instance, Result, Status,
+    Error, Instance, Layout, Result, Status,
     backoff::{Backoff, return_jitter},
     pulse::{Pulse, returned},
     sight::{self, Sight},
@@ -54,6 +54,10 @@ const LOOKS_MAX: usize = 3;
 
 /// The latest leases of a registration, by which it knows its own keys. Older ones have run out long ago.
 const LEASES_KEPT: usize = 8;
+
+/// Keys of former addresses that are still to be taken away. More gather only while the store does not answer; the oldest then
+/// stand until their lease runs out.
+const FORMER_MAX: usize = 8;
 
 /// What all registrations of a process have in common.
 #[derive(Clone)]
@@ -91,6 +95,8 @@ pub(crate) struct Machine {
     pub(crate) state: watch::Sender<RegState>,
     /// Own leases, latest last.
     leases: Vec<i64>,
+    /// Keys that were named after an address which an update has changed.
+    former: Vec<Bytes>,
     /// Whether it has ever stood.
     stood: bool,
     may_take_over: bool,
@@ -170,6 +176,7 @@ impl Machine {
             commands,
             state,
             leases: Vec::new(),
+            former: Vec::new(),
             stood: false,
             backoff: Backoff::default(),
             rng: SmallRng::from_os_rng(),
@@ -254,12 +261,29 @@ impl Machine {
     fn obey(&mut self, command: Option<Command>) -> Woken {
         match command {
             Some(Command::Update(instance, answer)) => {
-                self.instance = *instance;
+                self.replace(*instance);
                 Woken::Changed(answer)
             }
             Some(Command::Deregister(answer)) => Woken::End(End::Asked(answer)),
             None => Woken::End(End::Dropped),
         }
+    }
+
+    /// Takes what is to be written from now on. In one layout the address is a part of the key.
+    fn replace(&mut self, instance: Instance) {
+        let named = |instance: &Instance| -> Bytes {
+            let key = Layout::GrpcNaming.key(&self.store.namespace, instance, 0);
+            key.into()
+        };
+        let (was, is) = (named(&self.instance), named(&instance));
+        if was != is && self.options.layouts.contains(&Layout::GrpcNaming) {
+            self.former.retain(|key| *key != is);
+            if self.former.len() == FORMER_MAX {
+                self.former.remove(0);
+            }
+            self.former.push(was);
+        }
+        self.instance = instance;
     }
 
     /// A lease, the keys on it, and watches on the keys.
@@ -292,7 +316,7 @@ impl Machine {
     }
 
     /// Puts the keys on a lease, unless they stand as they should, and watches them from there on.
-    async fn write(&self, lease: i64) -> Result<Written, Failure> {
+    async fn write(&mut self, lease: i64) -> Result<Written, Failure> {
         let claim = self.claim(lease);
         let mut answer = bounded(self.store.kv.txn(claim.write_new())).await?;
         let mut changed = answer.succeeded;
@@ -317,6 +341,7 @@ impl Machine {
                 "the keys changed between every look and the write over it".to_owned(),
             )));
         }
+        self.former.clear();
         let revision = answer.header.unwrap_or_default().revision;
         Ok(Written {
             revision,
@@ -345,6 +370,7 @@ impl Machine {
             &self.options.layouts,
             lease,
             &self.leases,
+            &self.former,
         )
     }
 
