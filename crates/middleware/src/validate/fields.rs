@@ -29,6 +29,15 @@ pub static EMAIL: Field = Field::new(
     &[Rule::Required, Rule::NotBlank, Rule::Email],
 );
 
+/// A user's id, as a text.
+pub static USER_ID: Field = Field::new("user_id", "用户编号", &[Rule::Required, Rule::NotBlank]);
+
+/// Items that one list may have.
+const LIST_MAX: i64 = 100;
+
+/// How many items a list has.
+pub static LIMIT: Field = Field::new("limit", "数量", &[Rule::Gte(1), Rule::Lte(LIST_MAX)]);
+
 /// A user's age, if one is given.
 pub fn age(min: u8) -> Field {
     Field {

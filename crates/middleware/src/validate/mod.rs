@@ -12,7 +12,10 @@ use serde::Serialize;
 
 pub use rule::Rule;
 
-use crate::{error::Error, language::Language};
+use crate::{
+    error::{Error, reasons},
+    language::Language,
+};
 
 /// Violations that one answer names: more help nobody.
 pub const VIOLATIONS_MAX: usize = 50;
@@ -139,6 +142,14 @@ impl Default for Checker {
     }
 }
 
+/// Reads an id of 64 bits: digits, as they are written for one, and no other text.
+pub fn id(text: &str) -> Result<i64, Error> {
+    let id = text.parse::<i64>().ok().filter(|id| *id > 0);
+    let is_own_text = |id: &i64| id.to_string() == text;
+    id.filter(is_own_text)
+        .ok_or_else(|| Error::of(&reasons::INVALID_PARAM))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,6 +174,24 @@ mod tests {
                 "age (gte): 年龄不能小于18"
             ]
         );
+    }
+
+    #[test]
+    fn an_id_is_a_number_in_its_own_digits() {
+        assert_eq!(id("9223372036854775807").unwrap(), i64::MAX);
+        for text in [
+            "",
+            "0",
+            "-1",
+            "+1",
+            "01",
+            "1.0",
+            " 1",
+            "abc",
+            "9223372036854775808",
+        ] {
+            assert!(id(text).unwrap_err().is(&reasons::INVALID_PARAM), "{text}");
+        }
     }
 
     #[test]
