@@ -7,7 +7,7 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
-use tonic::body::Body;
+use tonic::{Status, body::Body};
 use tower::{Layer, Service};
 
 use crate::{
@@ -21,7 +21,9 @@ use crate::{
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A way to a service: a channel, a balanced one, or the service itself in the same process.
-pub type Transport = tower::util::BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>;
+///
+/// What breaks it is an [`Error`] already, so that the one who called answers with it as it is.
+pub type Transport = tower::util::BoxCloneSyncService<Request<Body>, Response<Body>, Error>;
 
 /// The time that a unary call has if the caller says nothing else.
 pub const UNARY_LIMIT: Duration = Duration::from_secs(2);
@@ -94,11 +96,13 @@ where
     S::Future: Send,
 {
     type Response = Response<Body>;
-    type Error = BoxError;
-    type Future = BoxFuture<'static, Result<Response<Body>, BoxError>>;
+    type Error = Error;
+    type Future = BoxFuture<'static, Result<Response<Body>, Error>>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.inner.poll_ready(cx).map_err(Into::into)
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.inner
+            .poll_ready(cx)
+            .map_err(|error| broken(error.into()))
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
@@ -112,15 +116,26 @@ where
             headers.insert(GRPC_TIMEOUT, write_grpc(limit));
             record::inject(headers);
             let Some(deadline) = Deadline::after(Instant::now(), limit) else {
-                return Err(Error::of(&reasons::DEADLINE_MALFORMED).into());
+                return Err(Error::of(&reasons::DEADLINE_MALFORMED));
             };
             // The callee hears of the limit first; this is for one who does not keep it.
             let response = deadline.enforce(inner.call(request)).await?;
-            let response = response.map_err(Into::into)?.into_grpc();
+            let response = response.map_err(|error| broken(error.into()))?.into_grpc();
             Ok(response.map(|body| {
                 let body = axum::body::Body::new(body);
                 Body::new(deadline::body::limit(body, Protocol::Grpc, deadline))
             }))
         })
+    }
+}
+
+/// A call that broke on its way.
+fn broken(error: BoxError) -> Error {
+    match error.downcast::<Error>() {
+        Ok(error) => *error,
+        Err(error) => match error.downcast::<Status>() {
+            Ok(status) => Error::from(*status),
+            Err(error) => Error::of(&reasons::UPSTREAM_UNAVAILABLE).with_source(error),
+        },
     }
 }
