@@ -11,6 +11,7 @@ use std::{
 
 use axum::body::Body;
 use bytes::Bytes;
+use futures_util::task::AtomicWaker;
 use http::Response;
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::sync::Notify;
@@ -23,6 +24,8 @@ pub(super) struct Activity {
     /// All requests that there have been.
     begun: AtomicUsize,
     expired: Notify,
+    /// The reader, which has to look at its clock again when the last answer has ended: hyper does not read of itself then.
+    reader: AtomicWaker,
 }
 
 impl Activity {
@@ -31,15 +34,21 @@ impl Activity {
             open: AtomicUsize::new(0),
             begun: AtomicUsize::new(0),
             expired: Notify::new(),
+            reader: AtomicWaker::new(),
         }
     }
 
     pub(super) fn is_answering(&self) -> bool {
-        self.open.load(Ordering::Relaxed) > 0
+        self.open.load(Ordering::Acquire) > 0
     }
 
     pub(super) fn begun(&self) -> usize {
         self.begun.load(Ordering::Relaxed)
+    }
+
+    /// Wakes the reader when nothing is answered any more.
+    pub(super) fn wake_when_idle(&self, cx: &Context<'_>) {
+        self.reader.register(cx.waker());
     }
 
     /// Says that the connection has been idle for too long.
@@ -76,7 +85,9 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
+        if self.0.open.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.reader.wake();
+        }
     }
 }
 

@@ -121,6 +121,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Watched<S> {
             this.heard(&buf.filled()[before..]);
             return Poll::Ready(read);
         }
+        if this.due == Due::Nothing {
+            this.activity.wake_when_idle(cx);
+            // The answer may have ended before the waker was there.
+            this.look();
+        }
         let Some(limit) = this.limit() else {
             return Poll::Pending;
         };
