@@ -135,7 +135,15 @@ fn broken(error: BoxError) -> Error {
         Ok(error) => *error,
         Err(error) => match error.downcast::<Status>() {
             Ok(status) => Error::from(*status),
+            // tonic's channel keeps a clock of its own by the header that was just written, and calls the same thing by another name.
+            Err(error) if timed_out(error.as_ref()) => {
+                Error::of(&reasons::DEADLINE_EXCEEDED).with_source(error)
+            }
             Err(error) => Error::of(&reasons::UPSTREAM_UNAVAILABLE).with_source(error),
         },
     }
+}
+
+fn timed_out(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.is::<tonic::TimeoutExpired>() || error.source().is_some_and(timed_out)
 }

@@ -9,6 +9,9 @@
 //! | MariaDB | `max_statement_time` |
 //! | PostgreSQL | `statement_timeout` |
 //!
+//! SQLite counts its sleeps and not the time while it waits for another process' lock: it may end a tenth of a second late, and may
+//! then still write what its client was told is late. The outcome of a write whose deadline has passed is not known, here as anywhere.
+//!
 //! SQLite has one writer, which waits here in the order of arrival and not in the file's lock, and readers beside it (WAL). What is
 //! acknowledged is on the disk (`synchronous=FULL`). A write is one statement, so it takes the write lock at its beginning, as
 //! `BEGIN IMMEDIATE` would; there is no transaction that begins as a reader.
