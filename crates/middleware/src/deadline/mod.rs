@@ -5,7 +5,7 @@
 //! the request leaves the task, and with it the deadline: a task that is spawned does not inherit it.
 //!
 //! The timeout that tonic implements covers the wait for the head of the answer alone and ends as `Cancelled`; this one covers
-//! bodies and trailers too ([`body`]), and ends as `DeadlineExceeded`.
+//! bodies and trailers too (`body`), and ends as `DeadlineExceeded`.
 
 pub(crate) mod body;
 pub(crate) mod header;

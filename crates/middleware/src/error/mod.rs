@@ -4,8 +4,8 @@
 //! source: it is logged where the request ends and never serialised, so no text of a database or a store reaches a client.
 //!
 //! - [`table`]: the codes of gRPC and of HTTP, each way;
-//! - [`status`]: to and from `google.rpc.Status`, whose `ErrorInfo` kratos reads and writes as well;
-//! - [`answer`]: the envelope over HTTP.
+//! - `status`: to and from `google.rpc.Status`, whose `ErrorInfo` kratos reads and writes as well;
+//! - `answer`: the envelope over HTTP.
 
 mod answer;
 mod reason;

@@ -61,7 +61,7 @@ fn is_name(word: &str) -> bool {
         .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
 }
 
-/// Reads what a service answered, ours or another's. A text that nobody wrote for clients does not go further: see [`is_told`].
+/// Reads what a service answered, ours or another's. A text that nobody wrote for clients does not go further: see `is_told`.
 impl From<Status> for Error {
     fn from(status: Status) -> Self {
         if let Some(error) = local(&status) {

@@ -1,6 +1,6 @@
 //! One line in the log and one count in the metrics for each request, whatever becomes of it.
 //!
-//! A [`Watch`] stands beside a request from its first moment to the last byte of its answer. It reports exactly once: when the answer
+//! A `Watch` stands beside a request from its first moment to the last byte of its answer. It reports exactly once: when the answer
 //! has ended, when the handler panicked, or when the client left, which nobody else notices because the future is then just dropped.
 
 mod log;

@@ -1,6 +1,6 @@
 //! Accepting connections and serving them, for HTTP and gRPC.
 //!
-//! hyper reads and writes; what it does not bound is bounded here: how long a head may take and a connection may lie idle ([`watched`]),
+//! hyper reads and writes; what it does not bound is bounded here: how long a head may take and a connection may lie idle (`watched`),
 //! how long a client may take nothing of what is written to it, and how many connections there are. A listener that is stopped
 //! accepts no more, tells its connections so (`connection: close`, GOAWAY), and lets them finish for a while.
 

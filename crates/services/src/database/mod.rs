@@ -1,6 +1,6 @@
 //! SQLite, MariaDB or PostgreSQL, by the scheme of a URL.
 //!
-//! Whoever takes a [`Connection`] takes it for one request: its statements are told how long they may run, which is what is left of
+//! Whoever takes a `Connection` takes it for one request: its statements are told how long they may run, which is what is left of
 //! the request's deadline. The database itself ends them then, so that a caller who has gone leaves nothing running:
 //!
 //! | database | ends a statement by |

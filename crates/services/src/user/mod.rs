@@ -1,7 +1,7 @@
 //! Who there is.
 //!
 //! - [`Directory`]: the domain: users in a database, with the rules that they keep;
-//! - [`grpc`]: `catena.user.v1.Users` and the article's `example.UserService`, thin over the directory;
+//! - `grpc`: `catena.user.v1.Users` and the article's `example.UserService`, thin over the directory;
 //! - [`UserService`]: both with health and reflection inside of the middleware's chain, ready for a listener or for a caller in the
 //!   same process.
 //!
