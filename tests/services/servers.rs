@@ -38,6 +38,9 @@ pub(crate) const MARIADB: Server = Server {
     places: &["usr/sbin", "usr/bin"],
 };
 
+/// What fetches packages.
+const APT: &str = "apt-get of Debian 12, after apt-get update";
+
 /// Where programs were found.
 pub(crate) struct Programs {
     places: Vec<PathBuf>,
@@ -78,7 +81,7 @@ impl Server {
         apt.current_dir(scratch.path())
             .arg("download")
             .args(self.all_packages()?);
-        peers::run(apt, "apt-get of Debian 12, after apt-get update")?;
+        peers::run(apt, APT)?;
         for entry in scratch.path().read_dir()? {
             let mut dpkg = Command::new("dpkg");
             dpkg.arg("-x").arg(entry?.path()).arg(dir);
@@ -92,7 +95,9 @@ impl Server {
         let mut apt = Command::new("apt-get");
         apt.args(["--simulate", "--no-install-recommends", "install"])
             .args(self.packages);
-        let output = apt.output()?;
+        let output = apt
+            .output()
+            .map_err(|error| io::Error::other(format!("it needs {APT} ({error})")))?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let installed = text.lines().filter_map(|line| line.strip_prefix("Inst "));
         let names = installed.filter_map(|line| line.split(' ').next());
