@@ -17,11 +17,17 @@ const EDGES: &[(&str, &[&str])] = &[
     ("store", &["api", "runtime"]),
     ("client", &["api"]),
     ("registry", &["client"]),
+    ("middleware", &["telemetry"]),
     ("raft", &["wal", "store", "api", "runtime"]),
     (
         "server",
         &["raft", "client", "store", "api", "telemetry", "runtime"],
     ),
+    (
+        "services",
+        &["registry", "middleware", "mq", "api", "telemetry"],
+    ),
+    ("gateway", &["registry", "middleware", "api", "telemetry"]),
 ];
 
 /// Crates that may depend on any other.
@@ -35,6 +41,7 @@ const ONLY: &[(&str, &[&str])] = &[
     ("openraft-rt-sim", &["raft", "tests"]),
     ("redb", &["store"]),
     ("sled", &["store"]),
+    ("sqlx", &["services", "tests"]),
     ("anyhow", &["catena", "tests", "benches"]),
     ("clap", &["catena", "benches"]),
 ];

@@ -3,7 +3,8 @@
 //! - [`etcd`]: messages and gRPC stubs of etcd's API v3, generated from `proto/etcd`, all `bytes` fields as [`bytes::Bytes`];
 //! - [`KeyValue`] and [`Event`]: the two messages that the store keeps and sends in their encoded form;
 //! - [`errors`]: the exact texts and codes that etcd clients recognise;
-//! - [`peer`]: what members say to one another.
+//! - [`peer`]: what members say to one another;
+//! - [`example`] and [`user`]: the user service, as the article has it and whole; [`SERVICES`] describes both for reflection.
 //!
 //! Nothing here knows how a request is answered.
 
@@ -38,6 +39,12 @@ mod generated {
     pub mod health {
         tonic::include_proto!("grpc.health.v1");
     }
+    pub mod example {
+        tonic::include_proto!("example");
+    }
+    pub mod user {
+        tonic::include_proto!("catena.user.v1");
+    }
     pub mod peer {
         tonic::include_proto!("catena.raft.v1");
     }
@@ -45,6 +52,15 @@ mod generated {
 
 /// The peer protocol's service and frames.
 pub use generated::peer;
+
+/// The article's user service.
+pub use generated::example;
+
+/// Users, whole.
+pub use generated::user;
+
+/// The descriptors of [`example`] and [`user`], as gRPC reflection wants them.
+pub const SERVICES: &[u8] = tonic::include_file_descriptor_set!("services");
 
 /// Messages and stubs of etcd's API v3, one module for each protobuf package.
 pub mod etcd {

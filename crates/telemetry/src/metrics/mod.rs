@@ -5,6 +5,8 @@
 
 mod process;
 
+use std::sync::{Mutex, PoisonError};
+
 use prometheus::{
     Encoder, Error, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
     IntGauge, IntGaugeVec, Opts, TextEncoder, core::Collector,
@@ -23,14 +25,30 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8; escapi
 pub struct Registry {
     registry: prometheus::Registry,
     process: Process,
+    /// What writes series of its own, in the order in which it was added.
+    writers: Mutex<Vec<Writer>>,
 }
+
+/// Appends series in Prometheus' text format.
+type Writer = Box<dyn Fn(&mut String) + Send + Sync>;
 
 impl Registry {
     /// A registry that holds the process' own series.
     pub fn new() -> Result<Self, Error> {
         let registry = prometheus::Registry::new();
         let process = Process::register(&registry)?;
-        Ok(Self { registry, process })
+        Ok(Self {
+            registry,
+            process,
+            writers: Mutex::default(),
+        })
+    }
+
+    /// Adds what writes series of its own in the same format at each scrape: for parts that count by themselves. Their names must
+    /// differ from all others.
+    pub fn add_writer(&self, writer: impl Fn(&mut String) + Send + Sync + 'static) {
+        let mut writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
+        writers.push(Box::new(writer));
     }
 
     fn register<C: Collector + Clone + 'static>(&self, collector: C) -> Result<C, Error> {
@@ -84,7 +102,10 @@ impl Registry {
         self.process.refresh();
         let mut out = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut out)?;
-        String::from_utf8(out).map_err(|error| Error::Msg(error.to_string()))
+        let mut text = String::from_utf8(out).map_err(|error| Error::Msg(error.to_string()))?;
+        let writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
+        writers.iter().for_each(|write| write(&mut text));
+        Ok(text)
     }
 }
 
@@ -133,8 +154,10 @@ mod tests {
             .histogram("etcd_c", "C.", buckets)
             .unwrap()
             .observe(0.0015);
+        registry.add_writer(|text| text.push_str("etcd_d 7\n"));
         let text = registry.render().unwrap();
         for line in [
+            "etcd_d 7",
             "# HELP etcd_a A.",
             "# TYPE etcd_a gauge",
             "etcd_a 2147483648",

@@ -1,0 +1,23 @@
+//! `POST /users`.
+
+use axum::extract::State;
+use catena_api::user::CreateUserRequest;
+use catena_middleware::{Success, error::Result, validate::fields};
+
+use super::user::Shown;
+use crate::{extract::Json, gateway::Services};
+
+pub(super) async fn create(
+    State(mut services): State<Services>,
+    Json(body): Json,
+) -> Result<Success<Shown>> {
+    let mut form = body.form()?;
+    let request = CreateUserRequest {
+        name: form.text(&fields::NAME),
+        email: form.text(&fields::EMAIL),
+        age: form.integer(&fields::age(0)),
+    };
+    form.finish()?;
+    let user = services.users.create(request).await?.into_inner();
+    Ok(Success::created(format!("/users/{}", user.id), user.into()))
+}
