@@ -32,6 +32,11 @@ impl View {
     /// Advances by an entry.
     pub(crate) fn entry(&mut self, index: u64) -> Result<(), Error> {
         let invalid = |what| Err(Error::Invalid { what });
+        if index == u64::MAX {
+            return invalid(format!(
+                "entry {index} cannot be followed, or read: ranges end before it"
+            ));
+        }
         if let Some((upto, _)) = &self.purge
             && index <= *upto
         {
@@ -131,5 +136,14 @@ mod tests {
         assert!(view.apply(&entry(12)).is_err());
         assert!(view.apply(&entry(10)).is_err());
         assert_eq!(view.bounds, Some((10, 10)));
+    }
+
+    #[test]
+    fn entry_that_no_range_can_reach_is_refused() {
+        let mut view = View::default();
+        assert!(view.apply(&entry(u64::MAX)).is_err());
+        view.apply(&entry(u64::MAX - 1)).unwrap();
+        assert!(view.apply(&entry(u64::MAX)).is_err());
+        assert_eq!(view.bounds, Some((u64::MAX - 1, u64::MAX - 1)));
     }
 }

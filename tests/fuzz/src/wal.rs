@@ -102,7 +102,8 @@ fn go_on(disk: &Arc<Memory>, wal: Wal, recovered: &Recovered) {
     let next = recovered
         .last
         .or(purged)
-        .map_or(Some(0), |last| last.checked_add(1));
+        .map_or(Some(0), |last| last.checked_add(1))
+        .filter(|next| *next != u64::MAX);
     let vote = Bytes::from_static(b"another vote");
     let mut records = vec![Record::Vote(vote.clone())];
     if let Some(index) = next {
