@@ -14,6 +14,7 @@ pub mod fuzzing;
 mod help;
 mod member;
 mod notify;
+mod run;
 mod shutdown;
 mod snapshot;
 mod up;
@@ -23,7 +24,7 @@ use std::{io::Write, path::Path, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
-/// A durable key-value store that etcd's clients and tools cannot tell from etcd.
+/// A store that etcd's clients and tools cannot tell from etcd, and the services that find one another through it.
 #[derive(Debug, Parser)]
 #[command(name = "catena", version = version::own())]
 struct Catena {
@@ -37,8 +38,20 @@ enum Command {
     Server,
     /// Run a whole cluster on this machine
     Up(up::Options),
-    /// Run one member on temporary data
+    /// Run a store, the user service and the gateway on temporary data
     Dev(dev::Options),
+    /// Run services: the user service, the gateway, or both
+    ///
+    /// Each registers in a store, or finds the others through it: a Catena cluster or a real etcd at --endpoints, or, with
+    /// --registry embedded, a member that this process carries. That one takes all flags of `catena server` besides those listed here.
+    ///
+    /// Flags win over variables, variables over the file, the file over defaults; `catena config explain` shows what holds. A
+    /// variable is CATENA_ and the flag in capitals, - as _: CATENA_USER_LISTEN. In a file, user-listen is listen in the table [user].
+    #[command(after_help = run::EXAMPLES)]
+    Run(run::Options),
+    /// Show what services would be told
+    #[command(subcommand)]
+    Config(run::explain::Config),
     /// Make a member's data directory from a snapshot file
     Restore(snapshot::Options),
     /// Print the version
@@ -61,6 +74,7 @@ pub fn main() -> ExitCode {
         (Some("etcdutl"), _) => snapshot::etcdutl(&arguments),
         // etcd's flags are not clap's: see `config`.
         (_, Some("server")) => member::main(&rest[1..]),
+        (_, Some("config")) if is_server(&rest[1..]) => told(run::explain::server(&rest[3..])),
         _ => own(&arguments),
     }
 }
@@ -70,12 +84,23 @@ fn own(arguments: &[String]) -> ExitCode {
         Command::Server => unreachable!("handled before"),
         Command::Up(options) => up::main(options),
         Command::Dev(options) => dev::main(options),
+        Command::Run(options) => run::main(&options),
+        Command::Config(options) => run::explain::main(&options),
         Command::Restore(options) => snapshot::main(&options),
         Command::Version => {
             print(&format!("catena {}", version::own()));
             Ok(ExitCode::SUCCESS)
         }
     };
+    told(result)
+}
+
+/// Whether `catena config` is asked about the server, whose flags are not clap's either.
+fn is_server(arguments: &[String]) -> bool {
+    matches!(arguments, [explain, server, ..] if explain == "explain" && server == "server")
+}
+
+fn told(result: anyhow::Result<ExitCode>) -> ExitCode {
     result.unwrap_or_else(|error| {
         eprintln!("catena: {error:#}");
         ExitCode::FAILURE
