@@ -60,6 +60,8 @@ enum Command {
 
 /// Does what the arguments say.
 pub fn main() -> ExitCode {
+    // Before there is a task or a thread: see the release profile.
+    catena_telemetry::panic::install_hook();
     let arguments: Vec<String> = std::env::args_os()
         .map(|argument| argument.to_string_lossy().into_owned())
         .collect();

@@ -2,67 +2,31 @@
 //!
 //! This stands outside of everything else that answers. What it catches are panics of this one future, so the connection and its
 //! other requests go on; line and count of the request are written as its future is dropped. The store lives in the same process
-//! and must not go on after a panic: [`install_hook`] ends the process for every panic that is not a request's.
+//! and must not go on after a panic: see [`catena_telemetry::panic`], whose hook ends the process for all that is not covered here.
 
-use std::{cell::Cell, future::Future, panic::AssertUnwindSafe, pin::pin, task::Poll};
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    task::Poll,
+};
 
-use futures_util::FutureExt;
+use catena_telemetry::panic;
 
 use crate::error::{Error, Result};
 
-thread_local! {
-    static COVERED: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Marks the thread while a request's future is polled.
-struct Covered(bool);
-
-impl Covered {
-    fn begin() -> Self {
-        Self(COVERED.replace(true))
-    }
-}
-
-impl Drop for Covered {
-    fn drop(&mut self) {
-        COVERED.set(self.0);
-    }
-}
-
 /// What `work` gives, or the error that stands for its panic.
 pub async fn catch<F: Future>(work: F) -> Result<F::Output> {
-    let covered = async {
-        let mut work = pin!(work);
-        std::future::poll_fn(|cx| -> Poll<F::Output> {
-            let _covered = Covered::begin();
-            work.as_mut().poll(cx)
-        })
-        .await
-    };
-    AssertUnwindSafe(covered)
-        .catch_unwind()
-        .await
-        .map_err(|panic| Error::internal(text(panic.as_ref())))
+    let mut work = pin!(work);
+    poll_fn(|cx| match part(|| work.as_mut().poll(cx)) {
+        Ok(polled) => polled.map(Ok),
+        Err(error) => Poll::Ready(Err(error)),
+    })
+    .await
 }
 
-/// What a panic says.
-fn text(panic: &(dyn std::any::Any + Send)) -> String {
-    let said = panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned());
-    format!("panic: {}", said.as_deref().unwrap_or("without a text"))
-}
-
-/// Makes every panic outside of a request the end of the process, as `panic = "abort"` would.
-pub fn install_hook() {
-    let before = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
-        before(info);
-        if !COVERED.get() {
-            std::process::abort();
-        }
-    }));
+/// A part of a request: what it gives, or the error that stands for its panic, after which it is not to be run again.
+pub(crate) fn part<T>(part: impl FnOnce() -> T) -> Result<T> {
+    panic::cover(part).map_err(Error::internal)
 }
 
 #[cfg(test)]
@@ -71,21 +35,22 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_an_error_and_says_why_to_the_log() {
-        let panics = async { panic!("index {} is out", 7) };
+        let panics = async {
+            tokio::task::yield_now().await;
+            panic!("index {} is out", 7)
+        };
         let caught: Result<()> = catch(panics).await;
         let error = caught.unwrap_err();
         assert_eq!(error.code(), 500);
         assert_eq!(error.causes().unwrap(), "panic: index 7 is out");
-        assert!(!COVERED.get());
     }
 
     #[tokio::test]
-    async fn a_request_is_covered_while_it_runs_and_no_longer() {
+    async fn what_does_not_panic_is_handed_on() {
         let seen = catch(async {
             tokio::task::yield_now().await;
-            COVERED.get()
+            7
         });
-        assert!(seen.await.unwrap());
-        assert!(!COVERED.get());
+        assert_eq!(seen.await.unwrap(), 7);
     }
 }

@@ -14,6 +14,7 @@ use catena_api::etcd::etcdserverpb::{
 };
 use catena_client::{Error, Kv, Result, WatchResponse, WatchSender, Watcher, watch};
 use catena_runtime::Task;
+use catena_telemetry::panic::uncovered;
 use futures_util::{StreamExt, stream};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
@@ -54,47 +55,51 @@ impl Embedded {
     }
 }
 
-fn answer<T>(answered: std::result::Result<Response<T>, Status>) -> Result<T> {
+/// Runs a handler for a caller in this process. Its panic is not the caller's to catch: the store would go on with what it left.
+async fn answer<T>(
+    handler: impl Future<Output = std::result::Result<Response<T>, Status>>,
+) -> Result<T> {
+    let answered = uncovered(handler).await;
     answered.map(Response::into_inner).map_err(Error::from)
 }
 
 #[async_trait]
 impl Kv for Embedded {
     async fn range(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse> {
-        answer(self.kv.range(Request::new(request)).await)
+        answer(self.kv.range(Request::new(request))).await
     }
 
     async fn put(&self, request: pb::PutRequest) -> Result<pb::PutResponse> {
-        answer(self.kv.put(Request::new(request)).await)
+        answer(self.kv.put(Request::new(request))).await
     }
 
     async fn delete_range(
         &self,
         request: pb::DeleteRangeRequest,
     ) -> Result<pb::DeleteRangeResponse> {
-        answer(self.kv.delete_range(Request::new(request)).await)
+        answer(self.kv.delete_range(Request::new(request))).await
     }
 
     async fn txn(&self, request: pb::TxnRequest) -> Result<pb::TxnResponse> {
-        answer(self.kv.txn(Request::new(request)).await)
+        answer(self.kv.txn(Request::new(request))).await
     }
 
     async fn compact(&self, request: pb::CompactionRequest) -> Result<pb::CompactionResponse> {
-        answer(self.kv.compact(Request::new(request)).await)
+        answer(self.kv.compact(Request::new(request))).await
     }
 
     async fn lease_grant(&self, request: pb::LeaseGrantRequest) -> Result<pb::LeaseGrantResponse> {
-        answer(self.lease.lease_grant(Request::new(request)).await)
+        answer(self.lease.lease_grant(Request::new(request))).await
     }
 
     async fn lease_revoke(&self, lease: i64) -> Result<pb::LeaseRevokeResponse> {
         let request = pb::LeaseRevokeRequest { id: lease };
-        answer(self.lease.lease_revoke(Request::new(request)).await)
+        answer(self.lease.lease_revoke(Request::new(request))).await
     }
 
     async fn lease_renew(&self, lease: i64) -> Result<pb::LeaseKeepAliveResponse> {
         let header = self.server.header(self.server.reader.revision());
-        let ttls = self.server.renew_leases(vec![lease]).await?;
+        let ttls = uncovered(self.server.renew_leases(vec![lease])).await?;
         Ok(pb::LeaseKeepAliveResponse {
             header: Some(header),
             id: lease,
@@ -106,15 +111,12 @@ impl Kv for Embedded {
         &self,
         request: pb::LeaseTimeToLiveRequest,
     ) -> Result<pb::LeaseTimeToLiveResponse> {
-        answer(self.lease.lease_time_to_live(Request::new(request)).await)
+        answer(self.lease.lease_time_to_live(Request::new(request))).await
     }
 
     async fn leases(&self) -> Result<pb::LeaseLeasesResponse> {
-        answer(
-            self.lease
-                .lease_leases(Request::new(pb::LeaseLeasesRequest {}))
-                .await,
-        )
+        let request = Request::new(pb::LeaseLeasesRequest {});
+        answer(self.lease.lease_leases(request)).await
     }
 
     async fn watch(&self, request: pb::WatchCreateRequest) -> Result<Watcher> {
@@ -127,7 +129,7 @@ impl Kv for Embedded {
         let first = stream::iter([Ok(message(RequestUnion::CreateRequest(create)))]);
         let received = ReceiverStream::new(received).map(Ok);
         let mut driver = Driver::new(self.server.clone(), first.chain(received).boxed());
-        let created = next(&mut driver).await?;
+        let created = uncovered(next(&mut driver)).await?;
         if created.canceled {
             return Err(end_of(&created));
         }

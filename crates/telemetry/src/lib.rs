@@ -1,9 +1,11 @@
-//! What a member tells about itself: log lines and metrics.
+//! What a process tells about itself: log lines, metrics, and its last words.
 //!
 //! - [`log`]: a [`tracing`] subscriber that writes etcd's log lines, so that what reads etcd's logs reads ours;
-//! - [`metrics`]: the series of one member, and its process, in Prometheus' text format.
+//! - [`metrics`]: the series of one member, and its process, in Prometheus' text format;
+//! - [`panic`]: what becomes of a panic.
 //!
 //! Which lines are written and which series exist is decided where they are used.
 
 pub mod log;
 pub mod metrics;
+pub mod panic;

@@ -26,6 +26,7 @@ use crate::{
     error::{Error, table},
     protocol::{Protocol, grpc_code, http_of_head},
     record::Record,
+    recover,
 };
 
 /// What a request without an answer counts as.
@@ -90,6 +91,14 @@ impl Watch {
         Response::from_parts(head, body)
     }
 
+    fn panicked(&mut self, error: &Error, bytes: u64) {
+        if !self.reported {
+            self.metrics.panicked();
+            self.record.note_error(error);
+        }
+        self.report(PANICKED, None, bytes);
+    }
+
     fn report(&mut self, status: u16, grpc: Option<Code>, bytes: u64) {
         if std::mem::replace(&mut self.reported, true) {
             return;
@@ -109,16 +118,11 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        let status = if std::thread::panicking() {
-            if !self.reported {
-                self.metrics.panicked();
-                self.record.note_error(&Error::internal("panic"));
-            }
-            PANICKED
+        if std::thread::panicking() {
+            self.panicked(&Error::internal("panic"), 0);
         } else {
-            CLIENT_LEFT
-        };
-        self.report(status, None, 0);
+            self.report(CLIENT_LEFT, None, 0);
+        }
     }
 }
 
@@ -150,7 +154,16 @@ impl http_body::Body for Followed {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let this = &mut *self;
+        // A stream runs after its handler has returned, and is the request's all the same.
+        let polled = recover::part(|| Pin::new(&mut this.body).poll_frame(cx));
+        let frame = match polled {
+            Ok(polled) => ready!(polled),
+            Err(error) => {
+                this.watch.panicked(&error, this.bytes);
+                return Poll::Ready(Some(Err(axum::Error::new(error))));
+            }
+        };
         match &frame {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
