@@ -106,12 +106,14 @@ async fn run(settings: Settings, client_url: &str) -> Result<ExitCode> {
     };
     let table = report::services(&running);
     let lines = match (running.gateway(), running.user()) {
-        (Some(gateway), Some(user)) => report::lines(gateway, user, client_url),
+        (Some(gateway), Some(user)) => {
+            report::lines(&format!("http://{gateway}"), &user.to_string(), client_url).join("\n  ")
+        }
         _ => String::new(),
     };
     run::serve(running, &mut requests, || {
         crate::print(&format!(
-            "dev is ready on {client_url} (after {:.1} s); its data is gone when it stops\n\n{table}\nTry:\n\n{lines}",
+            "dev is ready on {client_url} (after {:.2} s); its data is gone when it stops\n\n{table}\nTry:\n\n  {lines}\n",
             started.elapsed().as_secs_f64()
         ));
     })

@@ -30,9 +30,15 @@ use std::{io::IsTerminal, process::ExitCode};
 use anyhow::{Context, Result};
 use catena_telemetry::log;
 
-use self::settings::{Settings, Values};
 pub(crate) use self::{flags::Options, running::Running};
-use crate::{notify, shutdown::Requests};
+use self::{
+    settings::{Settings, Values},
+    store::Store,
+};
+use crate::{
+    notify,
+    shutdown::{Request, Requests},
+};
 
 /// Below the help text.
 pub(crate) const EXAMPLES: &str = "\
@@ -85,19 +91,7 @@ pub(crate) async fn serve(
     requests: &mut Requests,
     ready: impl FnOnce(),
 ) -> Result<ExitCode> {
-    let store = running.store();
-    let ended = tokio::select! {
-        () = store.ready() => {
-            notify::tell(notify::READY).context("cannot tell the service manager")?;
-            ready();
-            tokio::select! {
-                ended = store.ended() => Some(ended),
-                _ = requests.next() => None,
-            }
-        }
-        ended = store.ended() => Some(ended),
-        _ = requests.next() => None,
-    };
+    let end = wait(running.store(), requests, ready).await?;
     tracing::info!("leaving");
     if let Err(error) = notify::tell(notify::STOPPING) {
         tracing::warn!(%error, "failed to notify the service manager");
@@ -106,8 +100,32 @@ pub(crate) async fn serve(
         () = running.leave() => {}
         second = requests.next() => second.end_process(),
     }
-    match ended {
-        Some(Err(error)) => Err(error),
-        Some(Ok(())) | None => Ok(ExitCode::SUCCESS),
+    match end {
+        // An exit code of 0 would tell a supervisor that the member was removed from its cluster.
+        End::Asked(request) if Requests::is_supervised() => request.end_process(),
+        End::Asked(_) | End::Member(Ok(())) => Ok(ExitCode::SUCCESS),
+        End::Member(Err(error)) => Err(error),
     }
+}
+
+/// Why a process ends.
+enum End {
+    /// Somebody wants it.
+    Asked(Request),
+    /// The member in it has ended: removed, which is a good end as with etcd, or failed.
+    Member(Result<()>),
+}
+
+async fn wait(store: &Store, requests: &mut Requests, ready: impl FnOnce()) -> Result<End> {
+    tokio::select! {
+        () = store.ready() => {}
+        ended = store.ended() => return Ok(End::Member(ended)),
+        request = requests.next() => return Ok(End::Asked(request)),
+    }
+    notify::tell(notify::READY).context("cannot tell the service manager")?;
+    ready();
+    Ok(tokio::select! {
+        ended = store.ended() => End::Member(ended),
+        request = requests.next() => End::Asked(request),
+    })
 }

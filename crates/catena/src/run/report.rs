@@ -1,6 +1,6 @@
 //! What people are told about what runs: where it is, and lines to paste.
 
-use std::{fmt::Write, net::SocketAddr};
+use std::fmt::Write;
 
 use super::Running;
 
@@ -25,15 +25,17 @@ pub(crate) fn services(running: &Running) -> String {
     table(&rows)
 }
 
-/// Lines that work when pasted: the gateway, the service, the registration.
-pub(crate) fn lines(gateway: SocketAddr, user: SocketAddr, endpoints: &str) -> String {
-    format!(
-        "  curl http://{gateway}/ping\n  \
-         curl -X POST http://{gateway}/users -H 'content-type: application/json' -d '{{\"name\":\"Alice\",\"email\":\"alice@example.com\",\"age\":30}}'\n  \
-         curl http://{gateway}/user/1\n  \
-         grpcurl -plaintext -d '{{\"user_id\":\"1\"}}' {user} example.UserService/GetUser\n  \
-         etcdctl --endpoints={endpoints} get --prefix /registry/v1/\n"
-    )
+/// Lines that work when pasted: the gateway at a URL, the user service at an address, what is registered.
+pub(crate) fn lines(gateway: &str, user: &str, endpoints: &str) -> [String; 5] {
+    [
+        format!("curl {gateway}/ping"),
+        format!(
+            "curl -X POST {gateway}/users -H 'content-type: application/json' -d '{{\"name\":\"Alice\",\"email\":\"alice@example.com\",\"age\":30}}'"
+        ),
+        format!("curl {gateway}/user/1"),
+        format!("grpcurl -plaintext -d '{{\"user_id\":\"1\"}}' {user} example.UserService/GetUser"),
+        format!("etcdctl --endpoints={endpoints} get --prefix /registry/v1/"),
+    ]
 }
 
 fn row(part: &str, place: &str, what: &str) -> [String; 3] {
