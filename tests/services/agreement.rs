@@ -1,4 +1,5 @@
-//! A23 of the article: nothing proves that REST and gRPC agree. Here ten thousand random ids do, over both ways to the service.
+//! A23 of the article: nothing proves that REST and gRPC agree. Here ten thousand random ids do, over both ways to the service, and both
+//! ways agree.
 
 use std::fmt::Write;
 
@@ -11,6 +12,7 @@ use rand::{Rng, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
 use serde_json::{Value, json};
 
 use crate::{
+    fleet::Fleet,
     stand::{Stand, Way, Wish},
     wire::{Client, Version},
 };
@@ -119,6 +121,36 @@ async fn agree(way: Way, seed: u64) {
             "seed {seed}, {input:?}"
         );
     }
+}
+
+/// The same service, asked in its own process without a socket, and through the registry.
+#[tokio::test]
+async fn a23_both_ways_to_a_service_answer_alike() {
+    let seed = rand::random();
+    let stand = Stand::start(Wish::default()).await;
+    users(&stand).await;
+    let fleet = Fleet::start().await;
+    let _registered = fleet.register("user-1", stand.grpc.address()).await;
+    let mut local = Client::connect(Version::Http2, stand.address()).await;
+    let mut found = Client::connect(Version::Http2, fleet.address()).await;
+    let mut rng = SmallRng::seed_from_u64(seed);
+    for _ in 0..INPUTS {
+        let input = input(&mut rng);
+        let path = format!("/user/{}", encoded(&input));
+        let language = *["zh", "en"].choose(&mut rng).unwrap();
+        let headers = [("accept-language", language)];
+        let answers = [
+            local.ask_with("GET", &path, &headers, "").await,
+            found.ask_with("GET", &path, &headers, "").await,
+        ];
+        let [one, other] = answers.map(|answer| {
+            let mut said = answer.json();
+            said.as_object_mut().unwrap().remove("trace_id");
+            (answer.status, said)
+        });
+        assert_eq!(one, other, "seed {seed}, {input:?}");
+    }
+    fleet.stop().await;
 }
 
 #[tokio::test]

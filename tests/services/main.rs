@@ -7,7 +7,8 @@
 //! - [`users`]: what users are, the same on each database; [`databases`]: the real ones;
 //! - [`article`]: the faults of the article's samples that fall to these two;
 //! - [`agreement`]: REST and gRPC answer alike, both ways to the service;
-//! - [`deadlines`]: from the edge to the database; [`leaving`]: drains.
+//! - [`deadlines`]: from the edge to the database; [`leaving`]: drains;
+//! - [`fleet`]: several instances that the gateway finds through the registry; [`rolling`]: they come and go under load.
 
 #![allow(
     clippy::unwrap_used,
@@ -18,9 +19,11 @@ mod agreement;
 mod article;
 mod databases;
 mod deadlines;
+mod fleet;
 mod leaving;
 mod matrix;
 mod raw;
+mod rolling;
 mod stand;
 mod users;
 mod wire;

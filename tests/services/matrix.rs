@@ -433,3 +433,20 @@ async fn operations_tell_what_was_done() {
         );
     }
 }
+
+/// A stream runs when its handler has long returned: its panic breaks its own answer, and the process serves on.
+#[tokio::test]
+async fn a_stream_that_panics_breaks_its_own_answer() {
+    for version in VERSIONS {
+        let stand = Stand::start(Wish::default()).await;
+        let mut client = Client::connect(version, stand.address()).await;
+        let request = client.request("GET", "/trouble/stream", &[], "");
+        assert!(client.try_send(request).await.is_err(), "{version:?}");
+        let mut other = Client::connect(version, stand.address()).await;
+        let metrics = other.ask("GET", "/metrics", None).await.body;
+        assert!(
+            metrics.contains("catena_request_panics_total 1\n"),
+            "{metrics}"
+        );
+    }
+}

@@ -1,8 +1,9 @@
 //! A user service and a gateway on loopback.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{convert::Infallible, future::ready, net::SocketAddr, sync::Arc};
 
-use axum::{Router, routing::get};
+use axum::{Router, body::Body, routing::get};
+use bytes::Bytes;
 use catena_gateway::{Gateway, GatewayOptions};
 use catena_middleware::{
     Health, Outbound, RouteLimits, Transport,
@@ -12,6 +13,7 @@ use catena_middleware::{
 };
 use catena_services::user::{UserOptions, UserService};
 use catena_telemetry::metrics::Registry;
+use futures_util::{StreamExt, stream};
 use tempfile::TempDir;
 use tokio::{net::TcpListener, sync::Notify};
 use tonic::transport::{Channel, Endpoint};
@@ -125,6 +127,7 @@ impl Stand {
 fn trouble(gate: Arc<Notify>) -> Router {
     Router::new()
         .route("/trouble/panic", get(panics))
+        .route("/trouble/stream", get(panics_later))
         .route(
             "/trouble/slow",
             get(async || std::future::pending::<()>().await),
@@ -134,6 +137,12 @@ fn trouble(gate: Arc<Notify>) -> Router {
 
 async fn panics() {
     panic!("a handler's secret")
+}
+
+/// An answer that begins well.
+async fn panics_later() -> Body {
+    let begins = stream::once(ready(Ok::<_, Infallible>(Bytes::from_static(b"begun"))));
+    Body::from_stream(begins.chain(stream::once(async { panic!("a stream's secret") })))
 }
 
 pub(crate) async fn loopback() -> TcpListener {

@@ -2,13 +2,16 @@
 //!
 //! - [`Gateway`] builds the whole: routes inside of the middleware's chain, ready for a listener;
 //! - [`routes`] are the handlers, one file each; [`routes::TABLE`] lists them;
-//! - [`extract`] takes requests apart: strict JSON, queries and path parameters, whose answers name every field that is wrong.
+//! - [`extract`] takes requests apart: strict JSON, queries and path parameters, whose answers name every field that is wrong;
+//! - [`balanced`] is the way to a service through the registry.
 //!
 //! A service is reached through a [`Transport`](catena_middleware::Transport), which may be the service itself in this process or
-//! a balanced channel: nothing here knows which, and both answer alike.
+//! a balanced channel: no handler knows which, and both answer alike.
 
 pub mod extract;
 mod gateway;
 pub mod routes;
+mod upstream;
 
 pub use gateway::{Gateway, GatewayOptions};
+pub use upstream::{NO_INSTANCE, balanced};

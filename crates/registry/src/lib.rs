@@ -23,6 +23,7 @@ mod name;
 mod pulse;
 pub mod register;
 mod registry;
+mod series;
 mod sight;
 mod status;
 mod ulid;

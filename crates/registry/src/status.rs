@@ -1,10 +1,10 @@
 //! What operators see of a process's registrations and of what it follows.
 
-use std::{fmt::Write, sync::atomic::Ordering, time::Duration};
+use std::{sync::atomic::Ordering, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::{RegState, Registry, Snapshot};
+use crate::{RegState, Registry, Snapshot, series::Family};
 
 /// The readiness check `registration`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl Registry {
 
     /// Appends this registry's metrics in the text format of Prometheus.
     pub fn write_metrics(&self, text: &mut String) {
-        let mut family = Family { text };
+        let mut family = Family::new(text);
         let states = "registrations of this process, 1 for the state that each is in";
         family.begin("catena_registration_state", "gauge", states);
         self.each_registration(|service, id, _, state| {
@@ -137,34 +137,6 @@ fn unready(state: &RegState, ttl: Duration, now: Instant) -> Option<String> {
 
 /// What a gauge shows of a service.
 type Gauge = fn(&Snapshot) -> u64;
-
-/// One metric after the other.
-struct Family<'a> {
-    text: &'a mut String,
-}
-
-impl Family<'_> {
-    fn begin(&mut self, name: &str, kind: &str, help: &str) {
-        self.write(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
-    }
-
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
-        self.write(format_args!("{name}"));
-        for (place, (label, text)) in labels.iter().enumerate() {
-            let open = if place == 0 { '{' } else { ',' };
-            // Rust's escapes of quotes, backslashes and line ends are Prometheus' own; names hold nothing else to escape.
-            self.write(format_args!("{open}{label}={text:?}"));
-        }
-        let close = if labels.is_empty() { "" } else { "}" };
-        self.write(format_args!("{close} {value}\n"));
-    }
-
-    fn write(&mut self, text: std::fmt::Arguments<'_>) {
-        self.text
-            .write_fmt(text)
-            .expect("writing to a string does not fail");
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -156,7 +156,11 @@ mod tests {
     #[test]
     fn a_panic_that_no_request_pays_for_ends_the_process() {
         assert_eq!(run("covered").code(), Some(0));
-        for conduct in ["thread", "thread beside a request", "store within a request"] {
+        for conduct in [
+            "thread",
+            "thread beside a request",
+            "store within a request",
+        ] {
             assert_eq!(run(conduct).signal(), Some(SIGABRT), "{conduct}");
         }
     }

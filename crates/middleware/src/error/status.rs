@@ -108,6 +108,7 @@ fn local(status: &Status) -> Option<Error> {
         }
         match cause.source() {
             Some(next) => cause = next,
+            None if status.code() == Code::DeadlineExceeded => break &reasons::DEADLINE_EXCEEDED,
             None if status.code() == Code::Internal => break &reasons::BAD_UPSTREAM_RESPONSE,
             None => break &reasons::UPSTREAM_UNAVAILABLE,
         }

@@ -77,6 +77,10 @@ impl Fleet {
         }
     }
 
+    pub(super) fn service(&self) -> &ServiceName {
+        &self.service
+    }
+
     /// Chooses an instance. If there is none because discovery has not answered yet, waits for its answer, until `give_up`.
     pub(super) async fn pick(
         self: &Arc<Self>,

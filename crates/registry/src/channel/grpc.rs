@@ -96,6 +96,11 @@ impl Channel {
         }
     }
 
+    /// The service that is called.
+    pub fn service(&self) -> &ServiceName {
+        self.shared.fleet.service()
+    }
+
     /// The instances and what is known of them.
     pub fn instances(&self) -> Vec<SlotView> {
         self.shared.fleet.slots()

@@ -38,6 +38,7 @@ mod grpc;
 mod http_client;
 #[cfg(test)]
 mod live_tests;
+mod metrics;
 mod peers;
 mod replay;
 
@@ -49,6 +50,7 @@ pub use error::Error;
 pub use fleet::Totals;
 pub use grpc::Channel;
 pub use http_client::HttpClient;
+pub use metrics::write_metrics;
 pub(crate) use {fleet::Fleet, http_client::Pool, peers::Peers};
 
 use crate::{balance, balance::Selector, health};
