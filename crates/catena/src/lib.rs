@@ -8,6 +8,7 @@
 mod advice;
 mod bootstrap;
 mod config;
+mod ctl;
 mod dev;
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -52,6 +53,8 @@ enum Command {
     /// Show what services would be told
     #[command(subcommand)]
     Config(run::explain::Config),
+    /// Ask the registry, and tell it
+    Ctl(ctl::Options),
     /// Make a member's data directory from a snapshot file
     Restore(snapshot::Options),
     /// Print the version
@@ -88,6 +91,7 @@ fn own(arguments: &[String]) -> ExitCode {
         Command::Dev(options) => dev::main(options),
         Command::Run(options) => run::main(&options),
         Command::Config(options) => run::explain::main(&options),
+        Command::Ctl(options) => ctl::run(options),
         Command::Restore(options) => snapshot::main(&options),
         Command::Version => {
             print(&format!("catena {}", version::own()));

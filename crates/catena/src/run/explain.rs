@@ -48,7 +48,13 @@ pub(crate) fn server(arguments: &[String]) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// With a head, and with something to see where a value is empty.
 fn headed(mut rows: Vec<[String; 3]>) -> Vec<[String; 3]> {
+    for [_, value, _] in &mut rows {
+        if value.is_empty() {
+            "\"\"".clone_into(value);
+        }
+    }
     rows.insert(0, ["SETTING", "VALUE", "FROM"].map(str::to_owned));
     rows
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use anyhow::Result;
 use axum::Router;
-use catena_gateway::{Gateway, GatewayOptions};
+use catena_gateway::{Gateway, GatewayOptions, balanced};
 use catena_middleware::{
     Health, Outbound, RouteLimits, Transport,
     admit::body::BodyLimits,
@@ -12,7 +12,7 @@ use catena_middleware::{
 };
 use catena_registry::{
     Discovery, Registry, ServiceName, Watcher,
-    channel::{Channel, ChannelOptions},
+    channel::{self, Channel, ChannelOptions},
 };
 use futures_util::{StreamExt, future::ready, stream};
 use tokio_util::task::AbortOnDropHandle;
@@ -42,12 +42,14 @@ impl Front {
         let (users, looking) = match local {
             Some(transport) => (transport, None),
             None => {
-                let channel = channel(process.registry.clone())?;
+                let channel = follow(process.registry.clone())?;
+                let counted = [channel.clone()];
+                process
+                    .series
+                    .add_writer(move |text| channel::write_metrics(&counted, text));
                 let looking = tokio::spawn(look(channel.clone(), process.health.clone()));
-                (
-                    Outbound::default().transport(channel),
-                    Some(AbortOnDropHandle::new(looking)),
-                )
+                let users = balanced(channel, Outbound::default());
+                (users, Some(AbortOnDropHandle::new(looking)))
             }
         };
         let gateway = Gateway::new(GatewayOptions {
@@ -75,7 +77,7 @@ impl Front {
 }
 
 /// A channel that does not wait for the store to begin: calls wait for it, each within its own time.
-fn channel(registry: Registry) -> Result<Channel> {
+fn follow(registry: Registry) -> Result<Channel> {
     let service = ServiceName::new(SERVICE)?;
     let followed = service.clone();
     let changes = stream::once(async move { registry.watch(&followed).await })
