@@ -79,7 +79,8 @@ impl Service {
 /// Waits until all checks of a process are green.
 async fn ready(address: &str) -> Result<()> {
     let mut last = String::new();
-    let green = wait_until(&format!("{address} is ready"), PATIENCE, async || {
+    let what = format!("{address} is ready");
+    let green = wait_until(&what, PATIENCE, async || {
         let answer = get(address, "/readyz").await.ok()?;
         last = answer.body;
         (answer.status == 200).then_some(())
