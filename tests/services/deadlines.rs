@@ -14,6 +14,7 @@ use catena_middleware::{
     observe::RequestMetrics,
 };
 use catena_telemetry::metrics::Registry;
+use framework::wait_until;
 use http_body_util::BodyExt;
 use hyper::{HeaderMap, Request, header::HeaderValue};
 use serde_json::json;
@@ -28,6 +29,9 @@ use crate::{
 
 /// What a client waits for.
 const PATIENCE: Duration = Duration::from_millis(300);
+
+/// A bound against hangs, and the time of requests that are not to be late.
+const ENDS_WITHIN: Duration = Duration::from_secs(60);
 
 /// `CreateUserRequest{name: "a", email: "a@b.c"}` as gRPC frames it.
 const ALICE: &str = "\0\0\0\0\n\n\u{1}a\u{12}\u{5}a@b.c";
@@ -48,6 +52,19 @@ async fn lock(stand: &Stand) -> SqliteConnection {
 
 async fn unlock(mut other: SqliteConnection) {
     sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
+}
+
+/// Asks until the answer is one of these. A busy disk may take longer than a request has: that is no failure of what is tested.
+async fn settles(client: &mut Client, (method, body): (&str, Option<&str>), wanted: &[u16]) {
+    let path = if method == "GET" { "/user/7" } else { "/users" };
+    wait_until("the database answers in time", ENDS_WITHIN, async || {
+        let answer = client.ask(method, path, body).await;
+        let late = matches!(answer.status, 503 | 504);
+        assert!(late || wanted.contains(&answer.status), "{answer:?}");
+        (!late).then_some(())
+    })
+    .await
+    .unwrap();
 }
 
 #[tokio::test]
@@ -74,14 +91,10 @@ async fn a_write_that_waits_for_the_database_ends_with_its_request() {
         );
         assert!(began.elapsed() >= PATIENCE / 2);
         // Readers do not wait for a writer.
-        assert_eq!(
-            client.ask("GET", "/user/1", None).await.reason(),
-            "USER_NOT_FOUND"
-        );
+        settles(&mut client, ("GET", None), &[404]).await;
         unlock(other).await;
         // The writer is free. What has become of the late write is not known, only that it is over.
-        let again = client.ask("POST", "/users", Some(&body)).await;
-        assert!(matches!(again.status, 201 | 409), "{again:?}");
+        settles(&mut client, ("POST", Some(&body)), &[201, 409]).await;
     }
 }
 
@@ -144,11 +157,14 @@ fn noting(noted: Arc<Mutex<Option<HeaderMap>>>) -> Gateway {
     });
     let registry = Arc::new(Registry::new().unwrap());
     Gateway::new(GatewayOptions {
-        users: Outbound::default().transport(service),
+        users: Outbound { limit: ENDS_WITHIN }.transport(service),
         more: axum::Router::new(),
         hosts: Hosts::Any,
         body: BodyLimits::default(),
-        limits: RouteLimits::default(),
+        limits: RouteLimits {
+            default: Some(ENDS_WITHIN),
+            prefixes: Vec::new(),
+        },
         health: Health::new(),
         metrics: Arc::new(RequestMetrics::register(&registry).unwrap()),
         registry,
@@ -160,7 +176,7 @@ async fn what_is_left_goes_on_with_trace_and_language() {
     let noted = Arc::new(Mutex::new(None));
     let id = "0af7651916cd43dd8448eb211c80319c";
     let request = Request::get("http://localhost/user/1")
-        .header("x-request-timeout-ms", "1000")
+        .header("x-request-timeout-ms", "30000")
         .header("traceparent", format!("00-{id}-b7ad6b7169203331-01"))
         .header("accept-language", "en")
         .body(Body::empty());
@@ -174,7 +190,7 @@ async fn what_is_left_goes_on_with_trace_and_language() {
     let headers = noted.lock().unwrap().take().unwrap();
     let timeout = headers["grpc-timeout"].to_str().unwrap();
     let micros: u64 = timeout.strip_suffix('u').unwrap().parse().unwrap();
-    assert!((1..=995_000).contains(&micros), "{timeout}");
+    assert!((1..=29_995_000).contains(&micros), "{timeout}");
     let parent = headers["traceparent"].to_str().unwrap();
     assert!(
         parent.contains(id) && !parent.contains("b7ad6b7169203331"),

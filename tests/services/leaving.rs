@@ -9,9 +9,15 @@ use tokio_stream::StreamExt;
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
-use tonic_reflection::pb::v1::{
-    ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
-    server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+use tonic_reflection::pb::{
+    v1::{
+        ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+        server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+    },
+    v1alpha::{
+        self, server_reflection_request::MessageRequest as OldRequest,
+        server_reflection_response::MessageResponse as OldResponse,
+    },
 };
 
 use crate::{
@@ -134,12 +140,29 @@ async fn a22_the_service_has_health_and_reflection() {
         "example.UserService",
         "catena.user.v1.Users",
         "grpc.health.v1.Health",
+        "grpc.reflection.v1.ServerReflection",
     ] {
         assert!(
             names.iter().any(|found| found == name),
             "{name} in {names:?}"
         );
     }
+    let request = v1alpha::ServerReflectionRequest {
+        message_request: Some(OldRequest::FileContainingSymbol(
+            "example.UserService".to_owned(),
+        )),
+        ..v1alpha::ServerReflectionRequest::default()
+    };
+    let mut old = v1alpha::server_reflection_client::ServerReflectionClient::new(stand.channel());
+    let answers = old
+        .server_reflection_info(tokio_stream::iter([request]))
+        .await
+        .unwrap();
+    let answer = answers.into_inner().next().await.unwrap().unwrap();
+    assert!(matches!(
+        answer.message_response,
+        Some(OldResponse::FileDescriptorResponse(_))
+    ));
     let mut client = UserServiceClient::new(stand.channel());
     let missing = client
         .get_user(UserRequest {

@@ -4,7 +4,8 @@
 //!   and HTTP/2 that say exactly what they are told to;
 //! - [`matrix`]: the table of requests that a stranger may send, row by row, over both protocols; [`raw`]: those that only bytes
 //!   can say;
-//! - [`users`]: what users are, the same on each database; [`databases`]: the real ones;
+//! - [`users`]: what users are, the same on each database; [`databases`]: the real ones, whose programs [`servers`]
+//!   finds or fetches;
 //! - [`article`]: the faults of the article's samples that fall to these two;
 //! - [`agreement`]: REST and gRPC answer alike, both ways to the service;
 //! - [`deadlines`]: from the edge to the database; [`leaving`]: drains;
@@ -24,6 +25,7 @@ mod leaving;
 mod matrix;
 mod raw;
 mod rolling;
+mod servers;
 mod stand;
 mod users;
 mod wire;

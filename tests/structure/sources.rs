@@ -158,6 +158,16 @@ fn one_crate_names_openraft() {
     );
 }
 
+/// The release profile unwinds, so that a request can be answered whose handler panics. All else must still end with the process.
+#[test]
+fn the_program_begins_with_the_hook_for_panics() {
+    let library = fs::read_to_string(root().join("crates/catena/src/lib.rs")).unwrap();
+    let (_, main) = library.split_once("pub fn main() -> ExitCode {").unwrap();
+    let mut statements = main.lines().map(str::trim);
+    let first = statements.find(|line| !line.is_empty() && !line.starts_with("//"));
+    assert_eq!(first, Some("catena_telemetry::panic::install_hook();"));
+}
+
 #[test]
 fn no_test_is_switched_off() {
     // In two parts, so that this file does not find itself.

@@ -2,7 +2,7 @@
 //!
 //! - [`log`]: a [`tracing`] subscriber that writes etcd's log lines, so that what reads etcd's logs reads ours;
 //! - [`metrics`]: the series of one member, and its process, in Prometheus' text format;
-//! - [`panic`]: what becomes of a panic.
+//! - [`mod@panic`]: what becomes of a panic.
 //!
 //! Which lines are written and which series exist is decided where they are used.
 

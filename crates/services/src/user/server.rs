@@ -62,18 +62,17 @@ impl UserService {
         let directory = Directory::open(&options.database, options.age_min).await?;
         options.health.set(DATABASE, Ok(()));
         let (reporter, health) = tonic_health::server::health_reporter();
-        // The descriptors are compiled in; that they can be read is a test.
-        let reflection = tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(catena_api::SERVICES)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            .build_v1()
-            .expect("descriptors that the build has written are descriptors");
+        // That they can be read is a test.
+        let compiled_in = "descriptors that the build has written are descriptors";
+        let reflection = described().build_v1().expect(compiled_in);
+        let reflection_of_old = described().build_v1alpha().expect(compiled_in);
         let mut routes = Routes::builder();
         routes
             .add_service(UserServiceServer::new(directory.clone()))
             .add_service(UsersServer::new(directory.clone()))
             .add_service(health)
-            .add_service(reflection);
+            .add_service(reflection)
+            .add_service(reflection_of_old);
         let operations = lifecycle::operations(options.health.clone(), options.registry);
         let chain = Chain {
             metrics: options.metrics,
@@ -116,6 +115,13 @@ impl UserService {
     pub async fn close(self) {
         self.directory.database().close().await;
     }
+}
+
+/// What reflection tells of. Clients of 2023 and before ask for `v1alpha`, newer ones for `v1`.
+fn described() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(catena_api::SERVICES)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
 }
 
 /// Keeps the check of the database.
