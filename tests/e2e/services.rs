@@ -109,7 +109,7 @@ async fn first_user(address: &str) -> Result<()> {
     Ok(())
 }
 
-async fn processes_find_one_another(g: &mut Ground<'_>) -> Result<()> {
+async fn processes_find_one_another(g: &Ground<'_>) -> Result<()> {
     let dir = tempfile::tempdir()?;
     let endpoints = g.cluster.endpoints();
     let gateway = Service::start("gateway", &endpoints, dir.path(), &[]).await?;
@@ -220,7 +220,7 @@ async fn a_store_that_is_not_there_is_waited_for(g: &mut Ground<'_>) -> Result<(
     Ok(())
 }
 
-async fn one_file_is_enough_for_all_in_one_process(g: &mut Ground<'_>) -> Result<()> {
+async fn one_file_is_enough_for_all_in_one_process(g: &Ground<'_>) -> Result<()> {
     let dir = tempfile::tempdir()?;
     let [client, peer, rest, grpc] = [(); 4].map(|()| free_port());
     let path = dir.path().join("all.toml");
@@ -297,7 +297,7 @@ election-timeout = 100
     Ok(())
 }
 
-async fn the_lines_that_dev_prints_work(g: &mut Ground<'_>) -> Result<()> {
+async fn the_lines_that_dev_prints_work(g: &Ground<'_>) -> Result<()> {
     let [client, peer, rest, grpc] = [(); 4].map(|()| free_port().to_string());
     let ports = [
         "dev",
@@ -467,7 +467,7 @@ impl Up {
 }
 
 /// Each member in turn, of ours with its services in it, or of a real etcd that `up` has started.
-async fn any_process_of_up_may_be_killed(g: &mut Ground<'_>) -> Result<()> {
+async fn any_process_of_up_may_be_killed(g: &Ground<'_>) -> Result<()> {
     let ours = g.cluster.setup.target.is_catena();
     let program = g.release.programs()?.etcd;
     let program = program.to_str().context("the path is UTF-8")?;
@@ -508,7 +508,7 @@ async fn any_member_below_up_may_be_killed(g: &mut Ground<'_>) -> Result<()> {
     Ok(())
 }
 
-async fn what_is_wrong_is_named_with_its_remedy(g: &mut Ground<'_>) -> Result<()> {
+async fn what_is_wrong_is_named_with_its_remedy(g: &Ground<'_>) -> Result<()> {
     let dir = tempfile::tempdir()?;
     let taken = std::net::TcpListener::bind("127.0.0.1:0")?;
     let port = taken.local_addr()?.port();

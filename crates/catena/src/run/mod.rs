@@ -58,7 +58,8 @@ pub(crate) fn main(options: &Options) -> Result<ExitCode> {
     match ended {
         // Who reads the log finds there how it ended; who sits at a terminal is told in plain words.
         Err(error) if !std::io::stderr().is_terminal() => {
-            tracing::error!(error = format!("{error:#}"), "failed");
+            let causes: Vec<String> = error.chain().skip(1).map(ToString::to_string).collect();
+            tracing::error!(error = causes.join(": "), "{error}");
             Ok(ExitCode::FAILURE)
         }
         ended => ended,
@@ -77,7 +78,7 @@ fn gather(options: &Options) -> Result<Values> {
 async fn until_stopped(settings: Settings) -> Result<ExitCode> {
     let mut requests = Requests::listen().context("cannot listen for signals")?;
     let running = tokio::select! {
-        running = Running::start(settings) => running?,
+        running = Running::start(settings) => running.context("failed to start")?,
         // Nothing is served before all is started.
         request = requests.next() => request.end_process(),
     };

@@ -80,7 +80,7 @@ impl Store {
             StopReason::Failed { why, remedy } => {
                 let next = advice::next(remedy, config).await;
                 let next = next.map(|next| format!(": {next}")).unwrap_or_default();
-                Err(anyhow!("the member cannot go on: {why}{next}"))
+                Err(anyhow!("{why}{next}").context("the member cannot go on"))
             }
         }
     }
