@@ -10,6 +10,7 @@ mod bootstrap;
 mod config;
 mod ctl;
 mod dev;
+mod doctor;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod help;
@@ -23,7 +24,7 @@ mod version;
 
 use std::{io::Write, path::Path, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// A store that etcd's clients and tools cannot tell from etcd, and the services that find one another through it.
 #[derive(Debug, Parser)]
@@ -47,7 +48,7 @@ enum Command {
     /// --registry embedded, a member that this process carries. That one takes all flags of `catena server` besides those listed here.
     ///
     /// Flags win over variables, variables over the file, the file over defaults; `catena config explain` shows what holds. A
-    /// variable is CATENA_ and the flag in capitals, - as _: CATENA_USER_LISTEN. In a file, user-listen is listen in the table [user].
+    /// variable is CATENA_ and the flag in capitals, - as _: CATENA_USER_LISTEN. In a file, user-listen is listen in the table `[user]`.
     #[command(after_help = run::EXAMPLES)]
     Run(run::Options),
     /// Show what services would be told
@@ -55,6 +56,17 @@ enum Command {
     Config(run::explain::Config),
     /// Ask the registry, and tell it
     Ctl(ctl::Options),
+    /// Look whether machine and store are fit for what `catena run` would start with the same words
+    ///
+    /// Checks configuration, ports, the limit of open files, how long the disk takes to make a write safe, whether every endpoint of the
+    /// store answers, its quorum, and how far its clocks are from this one; says what to do about each. Exit code 1 if something cannot
+    /// work.
+    Doctor(run::Options),
+    /// Print a shell's completions: `source <(catena completions bash)`
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
     /// Make a member's data directory from a snapshot file
     Restore(snapshot::Options),
     /// Print the version
@@ -92,6 +104,13 @@ fn own(arguments: &[String]) -> ExitCode {
         Command::Run(options) => run::main(&options),
         Command::Config(options) => run::explain::main(&options),
         Command::Ctl(options) => ctl::run(options),
+        Command::Doctor(options) => doctor::main(options),
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Catena::command(), "catena", &mut text);
+            print(String::from_utf8_lossy(&text).trim_end());
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Restore(options) => snapshot::main(&options),
         Command::Version => {
             print(&format!("catena {}", version::own()));
@@ -116,4 +135,14 @@ fn told(result: anyhow::Result<ExitCode>) -> ExitCode {
 /// Prints to stdout; a reader that went away is no reason to stop what is running.
 fn print(text: &str) {
     let _reader_gone = writeln!(std::io::stdout(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_has_no_contradictions() {
+        Catena::command().debug_assert();
+    }
 }

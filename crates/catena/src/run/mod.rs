@@ -67,7 +67,7 @@ pub(crate) fn main(options: &Options) -> Result<ExitCode> {
 }
 
 /// The settings of this process' command line, environment and file.
-fn gather(options: &Options) -> Result<Values> {
+pub(crate) fn gather(options: &Options) -> Result<Values> {
     // A name or value that is no UTF-8 cannot be one of ours.
     let variables = std::env::vars_os()
         .filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok()?)));
