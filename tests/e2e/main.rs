@@ -5,6 +5,7 @@
 //! - `snapshot`: backups of either store, restored into either;
 //! - `failure`: what users see while members are missing, stop or start;
 //! - `damage`: damaged, missing and foreign files, a full disk, and whether what the member says about it helps;
+//! - `services`: the user service and the gateway on either store, in any number of processes;
 //! - `kill`: SIGKILL under load, and every acknowledged write afterwards.
 //!
 //! A test's name is `<target>_<members>::<chapter>::<fact>`, with `/<version>` of etcdctl where that is what varies. The same tests
@@ -21,6 +22,7 @@ mod kill;
 mod membership;
 mod mount;
 mod repair;
+mod services;
 mod snapshot;
 
 use std::{process::ExitCode, sync::Arc};
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
 fn cases() -> Vec<Case> {
     let chapters = [
         kill::cases(),
+        services::cases(),
         damage::cases(),
         cli_operations::cases(),
         membership::cases(),

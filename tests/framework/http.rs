@@ -23,7 +23,7 @@ pub async fn get(address: &str, path: &str) -> Result<Answer> {
     request(address, "GET", path, "").await
 }
 
-/// Any request to `address` (`host:port`).
+/// Any request to `address` (`host:port`); a body is JSON.
 pub async fn request(address: &str, method: &str, path: &str, body: &str) -> Result<Answer> {
     let stream = TcpStream::connect(address).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
@@ -32,6 +32,7 @@ pub async fn request(address: &str, method: &str, path: &str, body: &str) -> Res
         .method(method)
         .uri(path)
         .header("host", address)
+        .header("content-type", "application/json")
         .body(Full::new(Bytes::from(body.to_owned())))?;
     let response = sender.send_request(request).await?;
     let (head, body) = response.into_parts();

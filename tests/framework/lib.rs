@@ -42,6 +42,7 @@ pub use http::{Answer, get, request};
 pub use load::{Load, kept};
 pub use member::{Member, Place};
 pub use pool::Pool;
+pub use ports::{free as free_port, free_row};
 pub use suite::{Left, leave_out};
 pub use target::Target;
 pub use tool::{Finished, Running, Tool};

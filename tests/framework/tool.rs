@@ -16,7 +16,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::wait_until;
 
 /// A line that a running program is expected to print comes by then.
-const LINE_WITHIN: Duration = Duration::from_secs(15);
+const LINE_WITHIN: Duration = Duration::from_secs(60);
 
 /// A program with its environment and the flags that it gets unless others are given.
 #[derive(Clone, Debug)]
@@ -197,9 +197,19 @@ impl Running {
 
     /// SIGINT, as a user's Ctrl-C; gives the exit code and everything printed.
     pub async fn interrupt(mut self) -> Result<(i32, String)> {
-        let pid = Pid::from_raw(self.child.id().try_into()?).context("a process id is not 0")?;
-        kill_process(pid, Signal::INT)?;
+        self.signal(Signal::INT)?;
         self.end().await
+    }
+
+    /// SIGTERM, as a service manager's stop; gives the exit code and everything printed.
+    pub async fn terminate(mut self) -> Result<(i32, String)> {
+        self.signal(Signal::TERM)?;
+        self.end().await
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = Pid::from_raw(self.child.id().try_into()?).context("a process id is not 0")?;
+        Ok(kill_process(pid, signal)?)
     }
 
     /// Waits for the end; gives the exit code and everything printed.

@@ -1,11 +1,25 @@
-//! `catena dev`: one member for the next few minutes of somebody's work, its data gone when it ends.
+//! `catena dev`: a store and the services on it for the next few minutes of somebody's work, the data gone when they end.
 
-use std::{process::ExitCode, time::Instant};
+use std::{
+    path::Path,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, anyhow};
 use catena_telemetry::log;
 
-use crate::{config, member, notify, shutdown::Requests};
+use crate::{
+    config,
+    run::{
+        self, Running, report,
+        settings::{Service, Settings, StoreSettings, UserSettings},
+    },
+    shutdown::Requests,
+};
+
+/// How long the registration of a service that was killed would outlive it.
+const TTL: Duration = Duration::from_secs(10);
 
 /// What `catena dev` can be told.
 #[derive(clap::Args, Clone, Debug)]
@@ -18,21 +32,58 @@ pub(crate) struct Options {
     #[arg(long, value_name = "PORT", default_value_t = 2380)]
     peer_port: u16,
 
+    /// Port of the gateway, for HTTP.
+    #[arg(long, value_name = "PORT", default_value_t = 8080)]
+    http_port: u16,
+
+    /// Port of the user service, for gRPC.
+    #[arg(long, value_name = "PORT", default_value_t = 50051)]
+    grpc_port: u16,
+
     /// Lowest level of log lines that are shown.
     #[arg(long, value_name = "LEVEL", default_value = "warn")]
     log_level: String,
 }
 
-/// Runs the member until a signal. The data directory goes with the process, unless that is killed.
+/// Runs all until a signal. The data directory goes with the process, unless that is killed.
 pub(crate) fn main(options: Options) -> Result<ExitCode> {
     let dir = tempfile::Builder::new().prefix("catena-dev-").tempdir();
     let dir = dir.context("cannot make a temporary directory")?;
+    let member = member(&options, dir.path())?;
+    log::init(&member.log)?;
+    let settings = Settings {
+        services: vec![Service::User, Service::Gateway],
+        log: member.log.clone(),
+        store: StoreSettings::Embedded(Box::new(member)),
+        namespace: "default".to_owned(),
+        cold_file: None,
+        insecure: false,
+        user: UserSettings {
+            listen: format!("127.0.0.1:{}", options.grpc_port),
+            advertise: None,
+            id: None,
+            database: format!("sqlite:{}", dir.path().join("users.db").display()),
+            age_min: 0,
+            ttl: TTL,
+        },
+        gateway_listen: format!("127.0.0.1:{}", options.http_port),
+        // Who calls the service from elsewhere loses it with the store anyway.
+        propagation: Duration::ZERO,
+    };
+    run(
+        settings,
+        &format!("http://127.0.0.1:{}", options.client_port),
+    )
+}
+
+/// The store.
+fn member(options: &Options, dir: &Path) -> Result<config::Settings> {
     let client_url = format!("http://127.0.0.1:{}", options.client_port);
     let peer_url = format!("http://127.0.0.1:{}", options.peer_port);
     // A cluster of one waits for nobody: short timeouts only make its first election short.
     let settings = config::of_flags(&[
         "--name=dev".to_owned(),
-        format!("--data-dir={}", dir.path().join("dev.etcd").display()),
+        format!("--data-dir={}", dir.join("dev.etcd").display()),
         format!("--listen-client-urls={client_url}"),
         format!("--advertise-client-urls={client_url}"),
         format!("--listen-peer-urls={peer_url}"),
@@ -42,33 +93,29 @@ pub(crate) fn main(options: Options) -> Result<ExitCode> {
         format!("--log-level={}", options.log_level),
         "--log-format=console".to_owned(),
     ]);
-    let settings = settings.map_err(|error| anyhow!("{error}"))?;
-    log::init(&settings.log)?;
-    run(settings, &client_url)
+    settings.map_err(|error| anyhow!("{error}"))
 }
 
 #[tokio::main]
-async fn run(settings: config::Settings, client_url: &str) -> Result<ExitCode> {
+async fn run(settings: Settings, client_url: &str) -> Result<ExitCode> {
     let started = Instant::now();
     let mut requests = Requests::listen().context("cannot listen for signals")?;
-    let member = member::start(settings)
-        .await
-        .map_err(|error| anyhow!("{error}"))?;
-    tokio::select! {
-        () = member.ready() => {}
-        reason = member.stopped() => return Err(anyhow!("{reason}")),
+    let running = tokio::select! {
+        running = Running::start(settings) => running?,
         _ = requests.next() => return Ok(ExitCode::SUCCESS),
-    }
-    notify::tell(notify::READY)?;
-    crate::print(&format!(
-        "dev is ready on {client_url} (after {:.1} s); its data is gone when it stops\n\n  etcdctl --endpoints={client_url} put greeting hello\n",
-        started.elapsed().as_secs_f64()
-    ));
-    tokio::select! {
-        reason = member.stopped() => Err(anyhow!("{reason}")),
-        _ = requests.next() => {
-            member.stop().await;
-            Ok(ExitCode::SUCCESS)
+    };
+    let table = report::services(&running);
+    let lines = match (running.gateway(), running.user()) {
+        (Some(gateway), Some(user)) => {
+            report::lines(&format!("http://{gateway}"), &user.to_string(), client_url).join("\n  ")
         }
-    }
+        _ => String::new(),
+    };
+    run::serve(running, &mut requests, || {
+        crate::print(&format!(
+            "dev is ready on {client_url} (after {:.2} s); its data is gone when it stops\n\n{table}\nTry:\n\n  {lines}\n",
+            started.elapsed().as_secs_f64()
+        ));
+    })
+    .await
 }

@@ -8,12 +8,15 @@
 mod advice;
 mod bootstrap;
 mod config;
+mod ctl;
 mod dev;
+mod doctor;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod help;
 mod member;
 mod notify;
+mod run;
 mod shutdown;
 mod snapshot;
 mod up;
@@ -21,9 +24,9 @@ mod version;
 
 use std::{io::Write, path::Path, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
-/// A durable key-value store that etcd's clients and tools cannot tell from etcd.
+/// A store that etcd's clients and tools cannot tell from etcd, and the services that find one another through it.
 #[derive(Debug, Parser)]
 #[command(name = "catena", version = version::own())]
 struct Catena {
@@ -37,8 +40,33 @@ enum Command {
     Server,
     /// Run a whole cluster on this machine
     Up(up::Options),
-    /// Run one member on temporary data
+    /// Run a store, the user service and the gateway on temporary data
     Dev(dev::Options),
+    /// Run services: the user service, the gateway, or both
+    ///
+    /// Each registers in a store, or finds the others through it: a Catena cluster or a real etcd at --endpoints, or, with
+    /// --registry embedded, a member that this process carries. That one takes all flags of `catena server` besides those listed here.
+    ///
+    /// Flags win over variables, variables over the file, the file over defaults; `catena config explain` shows what holds. A
+    /// variable is CATENA_ and the flag in capitals, - as _: CATENA_USER_LISTEN. In a file, user-listen is listen in the table `[user]`.
+    #[command(after_help = run::EXAMPLES)]
+    Run(run::Options),
+    /// Show what services would be told
+    #[command(subcommand)]
+    Config(run::explain::Config),
+    /// Ask the registry, and tell it
+    Ctl(ctl::Options),
+    /// Look whether machine and store are fit for what `catena run` would start with the same words
+    ///
+    /// Checks configuration, ports, the limit of open files, how long the disk takes to make a write safe, whether every endpoint of the
+    /// store answers, its quorum, and how far its clocks are from this one; says what to do about each. Exit code 1 if something cannot
+    /// work.
+    Doctor(run::Options),
+    /// Print a shell's completions: `source <(catena completions bash)`
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
     /// Make a member's data directory from a snapshot file
     Restore(snapshot::Options),
     /// Print the version
@@ -63,6 +91,7 @@ pub fn main() -> ExitCode {
         (Some("etcdutl"), _) => snapshot::etcdutl(&arguments),
         // etcd's flags are not clap's: see `config`.
         (_, Some("server")) => member::main(&rest[1..]),
+        (_, Some("config")) if is_server(&rest[1..]) => told(run::explain::server(&rest[3..])),
         _ => own(&arguments),
     }
 }
@@ -72,12 +101,31 @@ fn own(arguments: &[String]) -> ExitCode {
         Command::Server => unreachable!("handled before"),
         Command::Up(options) => up::main(options),
         Command::Dev(options) => dev::main(options),
+        Command::Run(options) => run::main(&options),
+        Command::Config(options) => run::explain::main(&options),
+        Command::Ctl(options) => ctl::run(options),
+        Command::Doctor(options) => doctor::main(options),
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Catena::command(), "catena", &mut text);
+            print(String::from_utf8_lossy(&text).trim_end());
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Restore(options) => snapshot::main(&options),
         Command::Version => {
             print(&format!("catena {}", version::own()));
             Ok(ExitCode::SUCCESS)
         }
     };
+    told(result)
+}
+
+/// Whether `catena config` is asked about the server, whose flags are not clap's either.
+fn is_server(arguments: &[String]) -> bool {
+    matches!(arguments, [explain, server, ..] if explain == "explain" && server == "server")
+}
+
+fn told(result: anyhow::Result<ExitCode>) -> ExitCode {
     result.unwrap_or_else(|error| {
         eprintln!("catena: {error:#}");
         ExitCode::FAILURE
@@ -87,4 +135,14 @@ fn own(arguments: &[String]) -> ExitCode {
 /// Prints to stdout; a reader that went away is no reason to stop what is running.
 fn print(text: &str) {
     let _reader_gone = writeln!(std::io::stdout(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_has_no_contradictions() {
+        Catena::command().debug_assert();
+    }
 }

@@ -75,6 +75,15 @@ impl std::fmt::Display for Failure {
     }
 }
 
+/// What people are told of a member that did not start: why, and what to run next.
+pub(crate) async fn told(failure: Failure, config: &ServerConfig) -> String {
+    let Failure { what, remedy } = failure;
+    match advice::next(remedy, config).await {
+        Some(next) => format!("{what}: {next}"),
+        None => what,
+    }
+}
+
 impl From<String> for Failure {
     fn from(what: String) -> Self {
         let remedy = Remedy::AsSaid;

@@ -71,13 +71,18 @@ pub(crate) struct Requests {
 impl Requests {
     /// From now on signals do not end the process by themselves.
     pub(crate) fn listen() -> io::Result<Self> {
-        let supervised = std::env::var_os(SUPERVISED_VARIABLE).is_some();
+        let supervised = Self::is_supervised();
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
             supervisor: supervised.then(watch_stdin),
             last: None,
         })
+    }
+
+    /// Whether a supervisor watches, who tells an end that was asked for from others by its signal.
+    pub(crate) fn is_supervised() -> bool {
+        std::env::var_os(SUPERVISED_VARIABLE).is_some()
     }
 
     /// The next request; an echo of the last one is none.

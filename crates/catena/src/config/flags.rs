@@ -20,6 +20,13 @@ pub(crate) struct Flag {
     pub(crate) about: &'static str,
 }
 
+impl Flag {
+    /// Whether the flag stands in the help text.
+    pub(crate) fn is_current(&self) -> bool {
+        !self.about.is_empty()
+    }
+}
+
 /// What becomes of a flag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Treatment {
@@ -291,6 +298,14 @@ pub(crate) fn nearest(name: &str) -> Option<&'static str> {
         .iter()
         .flat_map(|topic| topic.flags)
         .map(|flag| flag.name);
+    nearest_of(name, names)
+}
+
+/// The name that is nearest to `name` among `names`, if one is near enough.
+pub(crate) fn nearest_of(
+    name: &str,
+    names: impl Iterator<Item = &'static str>,
+) -> Option<&'static str> {
     let (distance, nearest) = names
         .map(|candidate| (edit_distance(name, candidate), candidate))
         .min()?;

@@ -17,14 +17,15 @@ mod host;
 mod notice;
 mod parse;
 mod settings;
-mod syntax;
+pub(crate) mod syntax;
 mod validate;
 mod values;
 
+pub(crate) use host::of_default_route;
 pub(crate) use notice::Notice;
+pub(crate) use parse::flag_of as flag_of_variable;
 pub(crate) use settings::Settings;
-pub(crate) use syntax::cluster_of;
-#[cfg(fuzzing)]
+pub(crate) use syntax::{Kind, cluster_of};
 pub(crate) use values::Values;
 
 use parse::{CommandLine, Wish};
@@ -53,17 +54,37 @@ pub(crate) enum Error {
 
 /// Reads all that tells a member what to do.
 pub(crate) fn read(arguments: &[String]) -> Result<Asked, Error> {
+    Ok(match gather(arguments)? {
+        Gathered::Values(values) => {
+            let settings = settings::settings(values).map_err(Error::Settings)?;
+            Asked::Run(Box::new(settings))
+        }
+        Gathered::Help => Asked::Help,
+        Gathered::Version => Asked::Version,
+    })
+}
+
+/// What stands on the command line and where it points to, not yet checked as a whole.
+#[derive(Debug)]
+pub(crate) enum Gathered {
+    Values(Values),
+    Help,
+    Version,
+}
+
+/// Reads command line, environment and file.
+pub(crate) fn gather(arguments: &[String]) -> Result<Gathered, Error> {
     let CommandLine {
         wish,
         mut values,
         stray,
     } = parse::command_line(arguments).map_err(Error::Usage)?;
     match (wish, stray) {
-        (Wish::Help, _) => return Ok(Asked::Help),
+        (Wish::Help, _) => return Ok(Gathered::Help),
         (_, Some(stray)) => {
             return Err(Error::Settings(format!("\"{stray}\" is not a valid flag")));
         }
-        (Wish::Version, None) => return Ok(Asked::Version),
+        (Wish::Version, None) => return Ok(Gathered::Version),
         (Wish::Run, None) => {}
     }
     let variable = |name: &str| std::env::var(name).ok();
@@ -77,8 +98,27 @@ pub(crate) fn read(arguments: &[String]) -> Result<Asked, Error> {
             parse::environment(&mut values, variables).map_err(Error::Settings)?;
         }
     }
-    let settings = settings::settings(values).map_err(Error::Settings)?;
-    Ok(Asked::Run(Box::new(settings)))
+    Ok(Gathered::Values(values))
+}
+
+/// A value for a flag, and the place that it comes from.
+#[derive(Clone, Debug)]
+pub(crate) struct Layer {
+    pub(crate) flag: &'static flags::Flag,
+    pub(crate) text: String,
+    pub(crate) origin: String,
+}
+
+/// Settings from values of any origin, of which the last one for a flag wins.
+pub(crate) fn of_layers(layers: &[Layer]) -> Result<Settings, Error> {
+    let mut values = Values::default();
+    for Layer { flag, text, origin } in layers {
+        let set = values.set(flag, text, origin);
+        set.map_err(|error| {
+            Error::Settings(format!("invalid value \"{text}\" of {origin}: {error}"))
+        })?;
+    }
+    settings::settings(values).map_err(Error::Settings)
 }
 
 /// Settings from flags alone, for members that another part of this program starts.

@@ -93,7 +93,7 @@ fn wrong_value(flag: &flags::Flag, value: &str, error: &str) -> String {
 const PREFIX: &str = "ETCD_";
 
 /// The flag that a variable sets.
-fn flag_of(variable: &str) -> Option<&'static flags::Flag> {
+pub(crate) fn flag_of(variable: &str) -> Option<&'static flags::Flag> {
     let rest = variable.strip_prefix(PREFIX)?;
     if rest.contains(|c: char| c.is_ascii_lowercase() || c == '-') {
         return None;

@@ -1,14 +1,20 @@
 //! `catena up`: a cluster on this machine from one command.
 //!
 //! ```text
-//! catena up ─┬─ catena server --name infra1 …   stdin: a pipe held by `up`; stderr: <data-dir>/infra1.log
-//!            ├─ catena server --name infra2 …
-//!            └─ catena server --name infra3 …
+//! catena up ─┬─ catena run user gateway --registry=embedded --name infra1 …   stdin: a pipe held by `up`; stderr: <data-dir>/infra1.log
+//!            ├─ catena run user gateway --registry=embedded --name infra2 …
+//!            └─ catena run user gateway --registry=embedded --name infra3 …
+//!
+//! catena up --etcd PATH|ENDPOINTS ─┬─ etcd --name infra1 …   three of them, with PATH
+//!                                  └─ catena run user gateway --endpoints …   three of them
 //! ```
+//!
+//! Each member carries the services, which register in the cluster and find one another there; with `--members-only` it is a
+//! `catena server` and nothing else. With `--etcd` the same services run on a real etcd.
 //!
 //! The members are processes of this same executable, in process groups of their own, so that Ctrl-C reaches only `up`, which
 //! then stops them in order. A member stops when its pipe closes: that is how `up` asks it to, and what happens by itself when `up`
-//! is killed. A member that dies is started again, after a pause that grows while it keeps dying;
+//! is killed. A real etcd knows no such pipe: it gets SIGTERM from `up`, and stays if `up` is killed. A member that dies is started again, after a pause that grows while it keeps dying;
 //! one that the cluster has removed or refuses is left down, since only its user can bring it back.
 
 mod last_words;
@@ -27,7 +33,7 @@ use self::{
 };
 use crate::shutdown::Requests;
 
-/// Events that may wait for the terminal: a few for each of at most seven members, so that none of them waits for it in turn.
+/// Events that may wait for the terminal: a few for each of at most fourteen processes, so that none of them waits for it in turn.
 const EVENTS_MAX: usize = 32;
 
 /// What `catena up` can be told.
@@ -48,6 +54,22 @@ pub(crate) struct Options {
     /// Port of the first member's clients; the others' lie 20000 above it and on in steps of 10000, peer ports one above each.
     #[arg(long, value_name = "PORT", default_value_t = plan::FIRST_PORT)]
     first_port: u16,
+
+    /// Port of the first gateway, for HTTP; the others' follow it.
+    #[arg(long, value_name = "PORT", default_value_t = 8080)]
+    http_port: u16,
+
+    /// Port of the first user service, for gRPC; the others' follow it.
+    #[arg(long, value_name = "PORT", default_value_t = 50051)]
+    grpc_port: u16,
+
+    /// Only the members, without the services.
+    #[arg(long, conflicts_with = "etcd")]
+    members_only: bool,
+
+    /// Run the services on a real etcd: a program, of which members are started, or the endpoints of one that runs.
+    #[arg(long, value_name = "PATH|ENDPOINTS")]
+    etcd: Option<String>,
 }
 
 /// Runs the cluster until a signal, then stops it.
@@ -69,10 +91,11 @@ async fn run(plan: Plan) -> Result<ExitCode> {
     let (stop, stop_seen) = channel::channel(Stop::Run);
     crate::print(&report::starting(&plan));
     let mut members = tokio::task::JoinSet::new();
-    for member in &plan.members {
-        let socket = sockets.path().join(&member.name);
+    let processes = plan.processes();
+    for process in &processes {
+        let socket = sockets.path().join(&process.name);
         let watch = watch::Watch::new(
-            member.clone(),
+            process.clone(),
             &socket,
             events.clone(),
             stop_seen.clone(),
@@ -81,7 +104,7 @@ async fn run(plan: Plan) -> Result<ExitCode> {
         members.spawn(watch.run());
     }
     drop(events);
-    let mut waiting_for: Vec<&str> = plan.members.iter().map(|one| one.name.as_str()).collect();
+    let mut waiting_for: Vec<&str> = processes.iter().map(|one| one.name.as_str()).collect();
     let mut out: Vec<String> = Vec::new();
     loop {
         tokio::select! {
@@ -95,7 +118,7 @@ async fn run(plan: Plan) -> Result<ExitCode> {
                     if let Event::Out { name, .. } = event {
                         out.push(name);
                     }
-                    if was_waiting && waiting_for.is_empty() && out.len() < plan.members.len() {
+                    if was_waiting && waiting_for.is_empty() && out.len() < processes.len() {
                         crate::print(&report::ready(&plan, &out));
                     }
                 }
@@ -112,7 +135,7 @@ async fn run(plan: Plan) -> Result<ExitCode> {
         }
     }
     while let Some(member) = members.join_next().await {
-        member.context("the watch over a member failed")?;
+        member.context("the watch over a process failed")?;
     }
     crate::print(&report::stopped(&plan));
     Ok(ExitCode::SUCCESS)

@@ -3,10 +3,10 @@
 use std::{process::ExitStatus, time::Duration};
 
 use super::{
-    plan::{Member, Plan},
+    plan::{Member, Plan, Services, Store},
     watch::{Event, Stop},
 };
-use crate::shutdown::Request;
+use crate::{run, shutdown::Request};
 
 pub(super) fn starting(plan: &Plan) -> String {
     let what = match plan.continues {
@@ -17,6 +17,10 @@ pub(super) fn starting(plan: &Plan) -> String {
         1 => "1 member".to_owned(),
         count => format!("{count} members"),
     };
+    if let Store::Elsewhere(endpoints) = &plan.store {
+        let dir = plan.data_dir.display();
+        return format!("starting services on the store at {endpoints}, data and logs in {dir}");
+    }
     let mut text = format!(
         "{what} {members}, data and logs in {}",
         plan.data_dir.display()
@@ -101,63 +105,122 @@ fn ending(status: ExitStatus) -> String {
     status.to_string()
 }
 
-/// The table of endpoints, and three commands to paste. `out` names members that stay down.
+/// The table of endpoints, and commands to paste. `out` names members that stay down.
 pub(super) fn ready(plan: &Plan, out: &[String]) -> String {
-    let mut rows = vec![["MEMBER", "CLIENTS", "PEERS", "LOG"].map(str::to_owned)];
-    let up = || plan.members.iter().filter(|one| !out.contains(&one.name));
-    for member in up() {
+    let is_up = |name: &String| !out.contains(name);
+    let members: Vec<&Member> = plan.members.iter().filter(|one| is_up(&one.name)).collect();
+    let who = match (out.is_empty(), &plan.store) {
+        (true, Store::Catena) => "All members",
+        (true, Store::Etcd(_) | Store::Elsewhere(_)) => "All processes",
+        (false, _) => "The other members",
+    };
+    let endpoints = match &plan.store {
+        Store::Elsewhere(endpoints) => endpoints.clone(),
+        Store::Catena | Store::Etcd(_) => endpoints(members.iter().copied()),
+    };
+    let mut lines = vec![
+        format!("etcdctl --endpoints={endpoints} put greeting hello"),
+        format!("etcdctl --endpoints={endpoints} get greeting"),
+        format!("etcdctl --endpoints={endpoints} endpoint status -w table"),
+    ];
+    if let Some(services) = serving(plan, out).next() {
+        lines.extend(run::report::lines(
+            &services.gateway_url(),
+            &format!("127.0.0.1:{}", services.grpc_port),
+            &endpoints,
+        ));
+    }
+    format!(
+        "\n{}\n{who} are ready. Try:\n\n  {}\n\nCtrl-C stops {}; the same command continues it.",
+        table(&rows(plan, &members, out)),
+        lines.join("\n  "),
+        match plan.store {
+            Store::Elsewhere(_) => "the services",
+            Store::Catena | Store::Etcd(_) => "the cluster",
+        }
+    )
+}
+
+/// The services that run.
+fn serving<'a>(plan: &'a Plan, out: &'a [String]) -> impl Iterator<Item = &'a Services> {
+    let lives = |place: usize| match (&plan.store, plan.members.get(place)) {
+        (Store::Catena, Some(member)) => !out.contains(&member.name),
+        (Store::Catena | Store::Etcd(_) | Store::Elsewhere(_), _) => true,
+    };
+    let services = plan.services.iter().enumerate();
+    services
+        .filter(move |(place, _)| lives(*place))
+        .map(|(_, services)| services)
+}
+
+/// A row for each process; the services of our members stand in the members' rows.
+fn rows(plan: &Plan, members: &[&Member], out: &[String]) -> Vec<[String; 6]> {
+    let heads = [
+        "PROCESS",
+        "CLIENTS",
+        "PEERS",
+        "GATEWAY",
+        "USER SERVICE",
+        "LOG",
+    ];
+    let mut rows = vec![heads.map(str::to_owned)];
+    let none = || "-".to_owned();
+    let inside = plan.store == Store::Catena;
+    let mut services = serving(plan, out);
+    for member in members {
+        let own = if inside { services.next() } else { None };
         rows.push([
             member.name.clone(),
             member.client_url(),
             member.peer_url(),
+            own.map_or_else(none, Services::gateway_url),
+            own.map_or_else(none, Services::user_url),
             member.log.display().to_string(),
         ]);
     }
-    let endpoints = endpoints(up());
-    let who = match out.is_empty() {
-        true => "All members",
-        false => "The other members",
-    };
-    format!(
-        "\n{}\n{who} are ready. Try:\n\n  \
-         etcdctl --endpoints={endpoints} put greeting hello\n  \
-         etcdctl --endpoints={endpoints} get greeting\n  \
-         etcdctl --endpoints={endpoints} endpoint status -w table\n\n\
-         Ctrl-C stops the cluster; the same command continues it.",
-        table(&rows)
-    )
+    rows.extend(services.map(|services| {
+        [
+            services.name.clone(),
+            none(),
+            none(),
+            services.gateway_url(),
+            services.user_url(),
+            services.log.display().to_string(),
+        ]
+    }));
+    rows
 }
 
-fn table(rows: &[[String; 4]]) -> String {
+fn table(rows: &[[String; 6]]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
-    let widths = [width(0), width(1), width(2)];
     let mut text = String::new();
-    for [name, clients, peers, log] in rows {
-        text.push_str(&format!(
-            "{name:0$}  {clients:1$}  {peers:2$}  {log}\n",
-            widths[0], widths[1], widths[2]
-        ));
+    for row in rows {
+        let cells = row.iter().enumerate();
+        let cells: Vec<String> = cells
+            .map(|(column, cell)| format!("{cell:0$}", width(column)))
+            .collect();
+        text.push_str(cells.join("  ").trim_end());
+        text.push('\n');
     }
     text
 }
 
 pub(super) fn stopping(stop: Stop, request: Request) -> String {
     match stop {
-        Stop::Now => "killing the members".to_owned(),
+        Stop::Now => "killing what still runs".to_owned(),
         Stop::Run | Stop::Cleanly => {
-            format!(
-                "\nreceived signal ({}); stopping the members",
-                request.name()
-            )
+            format!("\nreceived signal ({}); stopping", request.name())
         }
     }
 }
 
 pub(super) fn stopped(plan: &Plan) -> String {
-    format!(
-        "the cluster is stopped; its data stays in {}",
-        plan.data_dir.display()
-    )
+    let what = match plan.store {
+        Store::Elsewhere(_) => "the services are",
+        Store::Catena | Store::Etcd(_) => "the cluster is",
+    };
+    let dir = plan.data_dir.display();
+    format!("{what} stopped; data stays in {dir}")
 }
 
 #[cfg(test)]
@@ -166,8 +229,14 @@ mod tests {
 
     #[test]
     fn the_columns_of_the_table_are_straight() {
-        let row = |texts: [&str; 4]| texts.map(str::to_owned);
-        let rows = [row(["A", "BB", "C", "D"]), row(["AAA", "B", "CC", "DDDD"])];
-        assert_eq!(table(&rows), "A    BB  C   D\nAAA  B   CC  DDDD\n");
+        let row = |texts: [&str; 6]| texts.map(str::to_owned);
+        let rows = [
+            row(["A", "BB", "C", "-", "-", "D"]),
+            row(["AAA", "B", "CC", "-", "-", "DDDD"]),
+        ];
+        assert_eq!(
+            table(&rows),
+            "A    BB  C   -  -  D\nAAA  B   CC  -  -  DDDD\n"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! The watch over one member: starting it, hearing that it is ready, starting it again when it dies, stopping it.
+//! The watch over one process: starting it, hearing that it is ready, starting it again when it dies, stopping it.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
     net::UnixDatagram,
     process::{Child, Command},
@@ -17,7 +18,7 @@ use tokio::{
 
 use super::{
     last_words::{self, LastWords},
-    plan::Member,
+    plan::Process,
 };
 use crate::{notify, shutdown::SUPERVISED_VARIABLE};
 
@@ -80,11 +81,11 @@ pub(super) enum Event {
     },
 }
 
-/// The watch over one member.
+/// The watch over one process.
 #[derive(Debug)]
 pub(super) struct Watch {
-    member: Member,
-    /// Where the member says that it is ready.
+    process: Process,
+    /// Where the process says that it is ready.
     socket: UnixDatagram,
     socket_path: PathBuf,
     events: mpsc::Sender<Event>,
@@ -101,7 +102,7 @@ enum End {
 
 impl Watch {
     pub(super) fn new(
-        member: Member,
+        process: Process,
         socket_path: &Path,
         events: mpsc::Sender<Event>,
         stop: watch::Receiver<Stop>,
@@ -111,7 +112,7 @@ impl Watch {
             .with_context(|| format!("cannot listen on {}", socket_path.display()))?;
         let socket_path = socket_path.to_owned();
         Ok(Self {
-            member,
+            process,
             socket,
             socket_path,
             events,
@@ -125,18 +126,19 @@ impl Watch {
         let mut pause = PAUSE_MIN;
         loop {
             let started = Instant::now();
-            let name = self.member.name.clone();
+            let name = self.process.name.clone();
             let event = match self.start() {
                 Ok((child, log_from)) => match self.run_once(child, started).await {
                     End::Stopped(status) => {
                         return self.tell(Event::Stopped { name, status }).await;
                     }
                     End::Died(status) => {
-                        let error = match last_words::of(&self.member.log, log_from, status) {
-                            LastWords::Out(why) => {
+                        let error = match last_words::of(&self.process.log, log_from, status) {
+                            // Only a member can be out of the cluster.
+                            LastWords::Out(why) if self.process.member_dir.is_some() => {
                                 return self.tell(Event::Out { name, why }).await;
                             }
-                            LastWords::Error(error) => Some(error),
+                            LastWords::Out(error) | LastWords::Error(error) => Some(error),
                             LastWords::None => None,
                         };
                         if started.elapsed() >= WELL_AFTER {
@@ -145,7 +147,7 @@ impl Watch {
                         Event::Died {
                             name,
                             status,
-                            log: self.member.log.clone(),
+                            log: self.process.log.clone(),
                             error,
                             pause,
                         }
@@ -161,7 +163,7 @@ impl Watch {
             tokio::select! {
                 () = sleep(pause) => {}
                 () = told(&self.stop, Stop::Cleanly) => {
-                    let name = self.member.name.clone();
+                    let name = self.process.name.clone();
                     return self.tell(Event::Stopped { name, status: None }).await;
                 }
             }
@@ -176,14 +178,23 @@ impl Watch {
 
     /// Starts the member; also gives the length of its log before.
     fn start(&self) -> Result<(Child, u64)> {
-        let program = std::env::current_exe().context("cannot find this program's own file")?;
-        let log = open_log(&self.member.log)?;
+        let program = match &self.process.program {
+            Some(program) => program.clone(),
+            None => std::env::current_exe().context("cannot find this program's own file")?,
+        };
+        let log = open_log(&self.process.log)?;
         let log_from = log.metadata().map_or(0, |log| log.len());
         let mut command = Command::new(program);
+        // A variable that sets one of the words below would be in conflict with it, or change what was not asked for.
+        for (variable, _) in std::env::vars_os() {
+            let name = variable.to_string_lossy();
+            if name.starts_with("ETCD_") || name.starts_with("CATENA_") {
+                command.env_remove(variable);
+            }
+        }
         command
-            .arg("server")
-            .args(&self.member.flags)
-            .arg(self.member.cluster_state(self.founded))
+            .args(&self.process.words)
+            .args(self.process.cluster_state(self.founded))
             .env(SUPERVISED_VARIABLE, "1")
             .env(notify::SOCKET_VARIABLE, &self.socket_path)
             .stdin(Stdio::piped())
@@ -191,14 +202,19 @@ impl Watch {
             .stderr(log)
             .process_group(0)
             .kill_on_drop(true);
-        // A variable that sets one of the flags above would be in conflict with it.
-        for (variable, _) in std::env::vars_os() {
-            if variable.to_string_lossy().starts_with("ETCD_") {
-                command.env_remove(variable);
-            }
-        }
-        let child = command.spawn().context("cannot start the member")?;
+        let child = command.spawn().context("cannot start the process")?;
         Ok((child, log_from))
+    }
+
+    /// Our own program stops when its pipe closes; others know only the signal.
+    fn ask_to_stop(&self, child: &Child) {
+        let pid = child
+            .id()
+            .and_then(|pid| Pid::from_raw(pid.try_into().ok()?));
+        if let (Some(_), Some(pid)) = (&self.process.program, pid) {
+            // An error means that it has ended by itself.
+            let _ended = kill_process(pid, Signal::TERM);
+        }
     }
 
     async fn run_once(&mut self, mut child: Child, started: Instant) -> End {
@@ -217,13 +233,14 @@ impl Watch {
                     if state == notify::READY.as_bytes() {
                         is_ready = true;
                         self.founded = true;
-                        let name = self.member.name.clone();
+                        let name = self.process.name.clone();
                         let (pid, took) = (child.id().unwrap_or(0), started.elapsed());
                         self.tell(Event::Ready { name, pid, took }).await;
                     }
                 }
                 () = told(&self.stop, Stop::Cleanly) => {
                     drop(stdin);
+                    self.ask_to_stop(&child);
                     return End::Stopped(stop_child(child, &self.stop).await);
                 }
             }

@@ -7,12 +7,14 @@ use std::{
     process::Command,
 };
 
-use crate::{Running, catena, free_port, output, runs, signal, stderr, wait_until};
+use crate::{Running, catena, free_port, free_row, output, runs, signal, stderr, wait_until};
 
 fn up(data_dir: &Path, port: u16) -> Command {
+    let [http, grpc] = [(); 2].map(|()| free_row().to_string());
     let mut command = catena();
     command
-        .args(["up", "--first-port", &port.to_string(), "--data-dir"])
+        .args(["up", "--first-port", &port.to_string()])
+        .args(["--http-port", &http, "--grpc-port", &grpc, "--data-dir"])
         .arg(data_dir);
     command
 }
@@ -133,9 +135,11 @@ fn a_dev_member_leaves_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();
     let port = free_port();
     let (client, peer) = (port.to_string(), (port + 1).to_string());
+    let [http, grpc] = [(); 2].map(|()| free_row().to_string());
     let mut command = catena();
     command
         .args(["dev", "--client-port", &client, "--peer-port", &peer])
+        .args(["--http-port", &http, "--grpc-port", &grpc])
         .env("TMPDIR", dir.path());
     let mut running = Running::start(&mut command);
     running.wait_for("dev is ready on http://127.0.0.1:");

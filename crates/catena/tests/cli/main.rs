@@ -35,7 +35,7 @@ fn under_name(path: &Path) -> Command {
     let mut command = Command::new(path);
     for (variable, _) in std::env::vars_os() {
         let name = variable.to_string_lossy().into_owned();
-        if name.starts_with("ETCD_") || name.starts_with("NOTIFY_") {
+        if name.starts_with("ETCD_") || name.starts_with("CATENA_") || name.starts_with("NOTIFY_") {
             command.env_remove(name);
         }
     }
@@ -169,6 +169,19 @@ fn free_port() -> u16 {
             .iter()
             .all(|step| free(port + step) && free(port + step + 1))
         {
+            return port;
+        }
+    }
+}
+
+/// The first of three free ports in a row, above the range of outgoing connections. Each caller gets others.
+fn free_row() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 61_000 + (std::process::id() % 200) as u16 * 20;
+    loop {
+        let port = first + NEXT.fetch_add(3, Ordering::Relaxed) % 500;
+        let free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+        if (port..port + 3).all(free) {
             return port;
         }
     }

@@ -1,0 +1,79 @@
+//! `catena ctl`: what an operator asks of the registry and tells it, from a terminal.
+//!
+//! One file for each noun. Keys, leases and members are etcdctl's, which works unchanged.
+
+mod svc;
+
+use std::{process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result, bail};
+use catena_client::{Kv, Remote, request};
+use catena_registry::{Registry, RegistryOptions};
+use tokio::time::timeout;
+
+/// A store that has not answered by then is not there, for somebody who sits and waits.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// What `catena ctl` can be told.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct Options {
+    /// Client URLs of the store, separated by commas
+    #[arg(
+        long,
+        global = true,
+        value_name = "URLS",
+        value_delimiter = ',',
+        default_value = "http://127.0.0.1:2379"
+    )]
+    endpoints: Vec<String>,
+
+    /// The environment on that store
+    #[arg(long, global = true, value_name = "NAME", default_value = "default")]
+    namespace: String,
+
+    #[command(subcommand)]
+    noun: Noun,
+}
+
+#[derive(clap::Subcommand, Clone, Debug)]
+enum Noun {
+    /// Services and their instances
+    #[command(subcommand)]
+    Svc(svc::Verb),
+}
+
+/// Does what the arguments say.
+#[tokio::main(flavor = "current_thread")]
+pub(crate) async fn run(options: Options) -> Result<ExitCode> {
+    let registry = options.registry().await?;
+    match options.noun {
+        Noun::Svc(verb) => svc::run(&registry, verb).await?,
+    }
+    registry.close().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Options {
+    /// The registry, once the store has answered.
+    async fn registry(&self) -> Result<Registry> {
+        let endpoints = self.endpoints.join(",");
+        let kv = Remote::connect(&self.endpoints, catena_client::Options::default());
+        let kv: Arc<dyn Kv> = Arc::new(kv.with_context(|| format!("--endpoints {endpoints}"))?);
+        let remedy = "start it there, or say where it is with --endpoints";
+        match timeout(ANSWER_WITHIN, kv.range(request::get("\0"))).await {
+            Ok(Ok(_answer)) => {}
+            Ok(Err(error)) => bail!("the store at {endpoints} does not answer ({error}): {remedy}"),
+            Err(_) => {
+                bail!("the store at {endpoints} does not answer within {ANSWER_WITHIN:?}: {remedy}")
+            }
+        }
+        let namespace = self.namespace.clone();
+        Ok(Registry::new(
+            kv,
+            RegistryOptions {
+                namespace,
+                ..RegistryOptions::default()
+            },
+        )?)
+    }
+}

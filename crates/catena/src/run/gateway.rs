@@ -1,0 +1,108 @@
+//! The gateway, which finds the user service through the registry.
+
+use std::net::SocketAddr;
+
+use anyhow::Result;
+use axum::Router;
+use catena_gateway::{Gateway, GatewayOptions, balanced};
+use catena_middleware::{
+    Health, Outbound, RouteLimits, Transport,
+    admit::body::BodyLimits,
+    serve::{ConnectionLimits, Serving, serve},
+};
+use catena_registry::{
+    Discovery, Registry, ServiceName, Watcher,
+    channel::{self, Channel, ChannelOptions},
+};
+use futures_util::{StreamExt, future::ready, stream};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{
+    process::{LOOK_EVERY, Process},
+    user::SERVICE,
+};
+
+/// The check of `/readyz`: a gateway that has never heard of an instance can serve nobody.
+const DISCOVERY: &str = "discovery";
+
+/// The gateway, running.
+pub(crate) struct Front {
+    address: SocketAddr,
+    _looking: Option<AbortOnDropHandle<()>>,
+}
+
+impl Front {
+    /// Listens. The user service is `local` if it is in this process, and found through the registry otherwise.
+    pub(crate) async fn start(
+        process: &Process,
+        listen: &str,
+        local: Option<Transport>,
+    ) -> Result<(Self, Serving)> {
+        let listener = process.bind("gateway-listen", listen).await?;
+        let (users, looking) = match local {
+            Some(transport) => (transport, None),
+            None => {
+                let channel = follow(process.registry.clone())?;
+                let counted = [channel.clone()];
+                process
+                    .series
+                    .add_writer(move |text| channel::write_metrics(&counted, text));
+                let looking = tokio::spawn(look(channel.clone(), process.health.clone()));
+                let users = balanced(channel, Outbound::default());
+                (users, Some(AbortOnDropHandle::new(looking)))
+            }
+        };
+        let gateway = Gateway::new(GatewayOptions {
+            users,
+            more: Router::new(),
+            hosts: process.hosts(),
+            body: BodyLimits::default(),
+            limits: RouteLimits::default(),
+            health: process.health.clone(),
+            registry: process.series.clone(),
+            metrics: process.requests.clone(),
+        });
+        let serving = serve(listener, gateway.app(), ConnectionLimits::HTTP)?;
+        let front = Self {
+            address: serving.address(),
+            _looking: looking,
+        };
+        Ok((front, serving))
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+/// A channel that does not wait for the store to begin: calls wait for it, each within its own time.
+fn follow(registry: Registry) -> Result<Channel> {
+    let service = ServiceName::new(SERVICE)?;
+    let followed = service.clone();
+    let changes = stream::once(async move { registry.watch(&followed).await })
+        .filter_map(|watcher| {
+            if let Err(error) = &watcher {
+                tracing::error!(%error, "cannot follow the user service");
+            }
+            ready(watcher.ok())
+        })
+        .flat_map(Watcher::into_stream);
+    Ok(Channel::new(
+        service,
+        changes,
+        None,
+        ChannelOptions::default(),
+    ))
+}
+
+/// Red until the first instance is known. Later ones may all go: that is for the answers to say, not for the gateway's own readiness.
+async fn look(channel: Channel, health: Health) {
+    let unknown =
+        format!("no instance of {SERVICE:?} is known yet: start one with `catena run {SERVICE}`");
+    health.set(DISCOVERY, Err(unknown));
+    while channel.instances().is_empty() {
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    health.set(DISCOVERY, Ok(()));
+}

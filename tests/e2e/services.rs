@@ -1,0 +1,571 @@
+//! The user service and the gateway, as `catena run`, `catena dev` and `catena up` start them, on ours and on a real etcd.
+
+use std::{
+    env, fs,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use framework::{Finished, Running, Target, Tool, free_port, free_row, get, request, wait_until};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::time::timeout;
+
+use crate::case::{Case, Ground, case};
+
+/// Anything that takes a moment comes by then, on a loaded machine and in a debug build.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Where registrations stand.
+const REGISTERED: &str = "/registry/v1/default/user/";
+
+const ALICE: &str = r#"{"name":"Alice","email":"alice@example.com","age":30}"#;
+
+pub(crate) fn cases() -> Vec<Case> {
+    vec![
+        case!(any_process_of_up_may_be_killed),
+        case!(any_member_below_up_may_be_killed)
+            .members(3)
+            .fresh(&[]),
+        case!(processes_find_one_another),
+        case!(a_store_that_is_not_there_is_waited_for).fresh(&[]),
+        case!(one_file_is_enough_for_all_in_one_process).ours(),
+        case!(the_lines_that_dev_prints_work).ours(),
+        case!(what_is_wrong_is_named_with_its_remedy).ours(),
+    ]
+}
+
+fn catena() -> Result<Tool> {
+    Ok(Tool::new(Target::Catena.program()?))
+}
+
+/// One service of `catena run`.
+struct Service {
+    running: Running,
+    address: String,
+}
+
+impl Service {
+    /// Starts it on free ports, its database in `dir`.
+    async fn start(name: &str, endpoints: &str, dir: &Path, more: &[&str]) -> Result<Self> {
+        let database = format!("--user-database=sqlite:{}", dir.join("users.db").display());
+        let endpoints = format!("--endpoints={endpoints}");
+        let fixed = [
+            "run",
+            name,
+            "--user-listen=127.0.0.1:0",
+            "--gateway-listen=127.0.0.1:0",
+            "--log-format=console",
+            &endpoints,
+            &database,
+        ];
+        let running = catena()?.follow(&[&fixed, more].concat())?;
+        let scheme = if name == "user" { "grpc://" } else { "http://" };
+        let begin = format!("{name} ");
+        let table = running.prints(&begin).await?;
+        let line = table.lines().find(|line| line.starts_with(&begin));
+        let address = line
+            .and_then(|line| line.split_whitespace().nth(1)?.strip_prefix(scheme))
+            .with_context(|| format!("no address in {table}"))?
+            .to_owned();
+        Ok(Self { running, address })
+    }
+
+    async fn ready(&self) -> Result<()> {
+        ready(&self.address).await
+    }
+}
+
+/// Waits until all checks of a process are green.
+async fn ready(address: &str) -> Result<()> {
+    let mut last = String::new();
+    let what = format!("{address} is ready");
+    let green = wait_until(&what, PATIENCE, async || {
+        let answer = get(address, "/readyz").await.ok()?;
+        last = answer.body;
+        (answer.status == 200).then_some(())
+    });
+    green.await.with_context(|| last.clone())
+}
+
+/// Creates the first user.
+async fn create(address: &str) -> Result<()> {
+    let created = request(address, "POST", "/users", ALICE).await?;
+    ensure!(created.status == 201, "{created:?}");
+    Ok(())
+}
+
+/// Asks for the first user, who is there.
+async fn first_user(address: &str) -> Result<()> {
+    let answer = timeout(PATIENCE, get(address, "/user/1")).await??;
+    ensure!(answer.status == 200, "{answer:?}");
+    ensure!(
+        answer
+            .body
+            .starts_with(r#"{"code":200,"message":"success","data":{"#)
+            && answer.body.contains("Alice"),
+        "{answer:?}"
+    );
+    Ok(())
+}
+
+async fn processes_find_one_another(g: &Ground<'_>) -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let endpoints = g.cluster.endpoints();
+    let gateway = Service::start("gateway", &endpoints, dir.path(), &[]).await?;
+    let first = Service::start("user", &endpoints, dir.path(), &["--user-id=first"]).await?;
+    first.ready().await?;
+    gateway.ready().await?;
+    create(&gateway.address).await?;
+    first_user(&gateway.address).await?;
+
+    let written = g.ok(&["get", "--prefix", REGISTERED])?;
+    let endpoint = format!(r#""endpoints":["grpc://{}"]"#, first.address);
+    ensure!(
+        written.starts_with(&format!("{REGISTERED}first\n")) && written.contains(&endpoint),
+        "{written}"
+    );
+    let metrics = get(&first.address, "/metrics").await?.body;
+    let state = r#"catena_registration_state{service="user",id="first",state="registered"} 1"#;
+    ensure!(metrics.contains(state), "{metrics}");
+    let metrics = get(&gateway.address, "/metrics").await?.body;
+    let known = r#"catena_discovery_instances{service="user"} 1"#;
+    ensure!(metrics.contains(known), "{metrics}");
+
+    let second = Service::start("user", &endpoints, dir.path(), &["--user-id=second"]).await?;
+    second.ready().await?;
+    knows(&gateway, 2).await?;
+    leaves_unnoticed(first, &gateway).await?;
+    let written = g.ok(&["get", "--prefix", "--keys-only", REGISTERED])?;
+    ensure!(written.trim() == format!("{REGISTERED}second"), "{written}");
+
+    let (code, printed) = second.running.terminate().await?;
+    ensure!(code == 0, "{printed}");
+    ensure!(g.ok(&["get", "--prefix", REGISTERED])?.is_empty());
+    knows(&gateway, 0).await?;
+    let answer = get(&gateway.address, "/user/1").await?;
+    ensure!(answer.status == 503, "{answer:?}");
+    let (code, printed) = gateway.running.interrupt().await?;
+    ensure!(code == 0, "{printed}");
+    Ok(())
+}
+
+/// Waits until the gateway knows so many instances.
+async fn knows(gateway: &Service, count: usize) -> Result<()> {
+    let line = format!(r#"catena_discovery_instances{{service="user"}} {count}"#);
+    wait_until(
+        &format!("{count} instances are known"),
+        PATIENCE,
+        async || {
+            let metrics = get(&gateway.address, "/metrics").await.ok()?.body;
+            metrics.contains(&line).then_some(())
+        },
+    )
+    .await
+}
+
+/// Stops a service while it is called: nobody notices.
+async fn leaves_unnoticed(service: Service, gateway: &Service) -> Result<()> {
+    let mut leaving = std::pin::pin!(service.running.terminate());
+    let mut asked = 0;
+    let (code, printed) = loop {
+        tokio::select! {
+            ended = &mut leaving => break ended?,
+            answered = first_user(&gateway.address) => answered.with_context(|| format!("after {asked} answers"))?,
+        }
+        asked += 1;
+    };
+    ensure!(code == 0, "{printed}");
+    ensure!(asked > 0, "nobody asked meanwhile");
+    Ok(())
+}
+
+async fn a_store_that_is_not_there_is_waited_for(g: &mut Ground<'_>) -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    g.cluster.members[0].kill()?;
+    let endpoints = g.cluster.endpoints();
+    let gateway = Service::start("gateway", &endpoints, dir.path(), &[]).await?;
+    let user = Service::start("user", &endpoints, dir.path(), &[]).await?;
+    for service in [&gateway, &user] {
+        let line = format!("waiting for the store at {endpoints}: it does not answer");
+        let printed = service.running.prints(&line).await?;
+        ensure!(printed.matches(&line).count() == 1, "{printed}");
+    }
+    let answer = get(&user.address, "/readyz").await?;
+    ensure!(
+        answer.status == 503
+            && answer
+                .body
+                .contains(r#""registration":"not registered yet"#),
+        "{answer:?}"
+    );
+    let answer = get(&gateway.address, "/ping").await?;
+    ensure!(answer.status == 200, "{answer:?}");
+
+    g.cluster.start_all().await?;
+    for service in [&gateway, &user] {
+        let line = format!("the store at {endpoints} answers");
+        service.running.prints(&line).await?;
+        service.ready().await?;
+    }
+    create(&gateway.address).await?;
+    first_user(&gateway.address).await?;
+
+    // The store goes for good: they leave all the same.
+    g.cluster.members[0].kill()?;
+    for service in [user, gateway] {
+        let (code, printed) = service.running.terminate().await?;
+        ensure!(code == 0, "{printed}");
+    }
+    Ok(())
+}
+
+async fn one_file_is_enough_for_all_in_one_process(g: &Ground<'_>) -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let [client, peer, rest, grpc] = [(); 4].map(|()| free_port());
+    let path = dir.path().join("all.toml");
+    let place = dir.path().display();
+    fs::write(
+        &path,
+        format!(
+            r#"
+services = ["user", "gateway"]
+registry = "embedded"
+log-level = "warn"
+
+[user]
+listen = "127.0.0.1:{grpc}"
+database = "sqlite:{place}/users.db"
+
+[gateway]
+listen = "127.0.0.1:{rest}"
+
+[member]
+name = "one"
+data-dir = "{place}/one.etcd"
+listen-client-urls = "http://127.0.0.1:{client}"
+advertise-client-urls = "http://127.0.0.1:{client}"
+listen-peer-urls = "http://127.0.0.1:{peer}"
+initial-advertise-peer-urls = "http://127.0.0.1:{peer}"
+heartbeat-interval = 10
+election-timeout = 100
+"#
+        ),
+    )?;
+    let path = path.to_str().context("the path is UTF-8")?;
+    let gateway = format!("127.0.0.1:{rest}");
+    let endpoint = format!("--endpoints=http://127.0.0.1:{client}");
+    let etcdctl = Tool::new(g.release.programs()?.etcdctl);
+    for round in 0..2 {
+        let running = catena()?.follow(&["run", path])?;
+        running.prints(&format!("http://{gateway}")).await?;
+        ready(&gateway).await?;
+        if round == 0 {
+            create(&gateway).await?;
+        }
+        first_user(&gateway).await?;
+        let written = etcdctl
+            .run(&[&endpoint, "get", "--prefix", REGISTERED])?
+            .ok()?;
+        ensure!(
+            written.contains(&format!("grpc://127.0.0.1:{grpc}")),
+            "{written}"
+        );
+        let (code, printed) = running.terminate().await?;
+        ensure!(code == 0, "{printed}");
+    }
+
+    let explained = catena()?
+        .run(&["config", "explain", path, "--namespace=other"])?
+        .ok()?;
+    let row = |name: &str| {
+        let line = explained
+            .lines()
+            .find(|line| line.starts_with(&format!("{name} ")));
+        line.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+    };
+    ensure!(
+        row("namespace").as_deref() == Some("namespace other --namespace"),
+        "{explained}"
+    );
+    let expected = format!("member.name one {path}: member.name");
+    ensure!(row("member.name") == Some(expected), "{explained}");
+    ensure!(
+        row("user.ttl").as_deref() == Some("user.ttl 10s default"),
+        "{explained}"
+    );
+    Ok(())
+}
+
+async fn the_lines_that_dev_prints_work(g: &Ground<'_>) -> Result<()> {
+    let [client, peer, rest, grpc] = [(); 4].map(|()| free_port().to_string());
+    let ports = [
+        "dev",
+        "--client-port",
+        &client,
+        "--peer-port",
+        &peer,
+        "--http-port",
+        &rest,
+        "--grpc-port",
+        &grpc,
+    ];
+    let running = catena()?.follow(&ports)?;
+    let printed = running.prints("/registry/v1/").await?;
+    ready(&format!("127.0.0.1:{rest}")).await?;
+    let shell = shell(g)?;
+    let pasted = |begin: &str| -> Result<Finished> {
+        let line = printed
+            .lines()
+            .map(str::trim)
+            .find(|line| line.starts_with(begin));
+        let line = line.with_context(|| format!("no {begin} in {printed}"))?;
+        shell.run(&["-c", line])
+    };
+    let answers = [
+        (format!("curl http://127.0.0.1:{rest}/ping"), "pong"),
+        ("curl -X POST".to_owned(), r#""name":"Alice""#),
+        (
+            format!("curl http://127.0.0.1:{rest}/user/1"),
+            r#""name":"Alice""#,
+        ),
+        ("etcdctl".to_owned(), r#""service":"user""#),
+    ];
+    for (begin, answer) in answers {
+        let said = pasted(&begin)?.ok()?;
+        ensure!(said.contains(answer), "{begin}: {said}");
+    }
+    // grpcurl asks the reflection first, then calls: the service that its line names is there under that name.
+    let line = format!(
+        r#"grpcurl -plaintext -d '{{"user_id":"1"}}' 127.0.0.1:{grpc} example.UserService/GetUser"#
+    );
+    ensure!(printed.contains(&line), "{printed}");
+    reflected(&format!("http://127.0.0.1:{grpc}")).await?;
+    let (code, printed) = running.interrupt().await?;
+    ensure!(code == 0, "{printed}");
+    Ok(())
+}
+
+/// A shell that finds etcdctl.
+fn shell(g: &Ground<'_>) -> Result<Tool> {
+    let etcdctl = g.release.programs()?.etcdctl;
+    let dir = etcdctl.parent().context("etcdctl stands in a directory")?;
+    let path = env::var("PATH").unwrap_or_default();
+    Ok(Tool::new("/bin/sh".into()).env("PATH", &format!("{}:{path}", dir.display())))
+}
+
+/// What grpcurl does: the service's description by reflection, then the call.
+async fn reflected(url: &str) -> Result<()> {
+    use catena_api::example::{UserRequest, user_service_client::UserServiceClient};
+    use tonic_reflection::pb::v1::{
+        ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+        server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+    };
+    let channel = tonic::transport::Endpoint::from_shared(url.to_owned())?
+        .connect()
+        .await?;
+    let symbol = MessageRequest::FileContainingSymbol("example.UserService".to_owned());
+    let ask = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(symbol),
+    };
+    let mut reflection = ServerReflectionClient::new(channel.clone());
+    let asked = reflection.server_reflection_info(futures_util::stream::iter([ask]));
+    let answer = asked
+        .await?
+        .into_inner()
+        .message()
+        .await?
+        .context("an answer")?;
+    let described = matches!(
+        answer.message_response,
+        Some(MessageResponse::FileDescriptorResponse(ref files)) if !files.file_descriptor_proto.is_empty()
+    );
+    ensure!(described, "{answer:?}");
+    let user = UserServiceClient::new(channel)
+        .get_user(UserRequest {
+            user_id: "1".to_owned(),
+        })
+        .await?
+        .into_inner();
+    ensure!(user.name == "Alice", "{user:?}");
+    Ok(())
+}
+
+/// `catena up`, and where its gateways are.
+struct Up {
+    running: Running,
+    gateways: Vec<String>,
+    _dir: tempfile::TempDir,
+}
+
+impl Up {
+    async fn start(more: &[&str]) -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let data = dir.path().join("data");
+        let data = data.to_str().context("the path is UTF-8")?;
+        let (first, http, grpc) = (free_row(6), free_row(3), free_row(3));
+        let [first, rest, grpc] = [first, http, grpc].map(|port| port.to_string());
+        let fixed = [
+            "up",
+            "--data-dir",
+            data,
+            "--first-port",
+            &first,
+            "--http-port",
+            &rest,
+            "--grpc-port",
+            &grpc,
+        ];
+        let running = catena()?.follow(&[&fixed, more].concat())?;
+        running.prints("are ready. Try:").await?;
+        let gateways: Vec<String> = (0..3)
+            .map(|place| format!("127.0.0.1:{}", http + place))
+            .collect();
+        for gateway in &gateways {
+            ready(gateway).await?;
+        }
+        create(&gateways[0]).await?;
+        for gateway in &gateways {
+            first_user(gateway).await?;
+        }
+        Ok(Self {
+            running,
+            gateways,
+            _dir: dir,
+        })
+    }
+
+    /// The process that was started last under a name.
+    fn pid(&self, name: &str) -> Result<Pid> {
+        let begin = format!("{name} is ready (pid ");
+        let printed = self.running.printed();
+        let pid = printed
+            .lines()
+            .rev()
+            .find_map(|line| line.strip_prefix(&begin)?.split(',').next()?.parse().ok());
+        pid.and_then(Pid::from_raw).with_context(|| printed)
+    }
+
+    /// Calls the gateways, but the one at `except`, until `done`; all of them answer.
+    async fn answers_until(
+        &self,
+        except: Option<usize>,
+        done: impl AsyncFn() -> bool,
+    ) -> Result<()> {
+        let end = Instant::now() + PATIENCE;
+        while !done().await {
+            for (place, gateway) in self.gateways.iter().enumerate() {
+                if Some(place) != except {
+                    first_user(gateway).await.with_context(|| gateway.clone())?;
+                }
+            }
+            ensure!(Instant::now() < end, "{}", self.running.printed());
+        }
+        Ok(())
+    }
+}
+
+/// Each member in turn, of ours with its services in it, or of a real etcd that `up` has started.
+async fn any_process_of_up_may_be_killed(g: &Ground<'_>) -> Result<()> {
+    let ours = g.cluster.setup.target.is_catena();
+    let program = g.release.programs()?.etcd;
+    let program = program.to_str().context("the path is UTF-8")?;
+    let more: &[&str] = if ours { &[] } else { &["--etcd", program] };
+    let up = Up::start(more).await?;
+    for (place, name) in ["infra1", "infra2", "infra3"].into_iter().enumerate() {
+        let killed = up.pid(name)?;
+        kill_process(killed, Signal::KILL)?;
+        let again = async || up.pid(name).is_ok_and(|pid| pid != killed);
+        up.answers_until(ours.then_some(place), again)
+            .await
+            .with_context(|| name)?;
+        ready(&up.gateways[place]).await?;
+    }
+    let (code, printed) = up.running.interrupt().await?;
+    ensure!(code == 0, "{printed}");
+    Ok(())
+}
+
+/// The services of `up` on a store that runs already.
+async fn any_member_below_up_may_be_killed(g: &mut Ground<'_>) -> Result<()> {
+    let endpoints = g.cluster.endpoints();
+    let up = Up::start(&["--etcd", &endpoints]).await?;
+    for place in 0..3 {
+        g.cluster.members[place].kill()?;
+        let client = g.cluster.client(place + 1)?;
+        let led = async || {
+            timeout(PATIENCE, client.put("a", "b"))
+                .await
+                .is_ok_and(|put| put.is_ok())
+        };
+        up.answers_until(None, led).await?;
+        g.cluster.start_all().await?;
+    }
+    let (code, printed) = up.running.interrupt().await?;
+    ensure!(code == 0, "{printed}");
+    ensure!(g.ok(&["get", "--prefix", REGISTERED])?.is_empty());
+    Ok(())
+}
+
+async fn what_is_wrong_is_named_with_its_remedy(g: &Ground<'_>) -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let port = taken.local_addr()?.port();
+    let endpoints = format!("--endpoints={}", g.cluster.endpoints());
+    let listen = format!("--user-listen=127.0.0.1:{port}");
+    let database = format!(
+        "--user-database=sqlite:{}",
+        dir.path().join("users.db").display()
+    );
+    let nowhere = format!(
+        "--user-database=sqlite:{}",
+        dir.path().join("no/users.db").display()
+    );
+    let refused: [(&[&str], &[&str]); 7] = [
+        (&["run"], &["nothing to run", "catena run user"]),
+        (
+            &["run", "order"],
+            &["there is no service", "say user, gateway"],
+        ),
+        (
+            &["run", "user", &listen, &database, &endpoints],
+            &["cannot listen on 127.0.0.1:", "ss -ltnp", "--user-listen"],
+        ),
+        (
+            &["run", "gateway", "--gateway-listen=0.0.0.0:0", &endpoints],
+            &["other machines can reach 0.0.0.0:0", "--insecure"],
+        ),
+        (
+            &[
+                "run",
+                "user",
+                "--user-listen=127.0.0.1:0",
+                &nowhere,
+                &endpoints,
+            ],
+            &["database", "--user-database"],
+        ),
+        (
+            &[
+                "run",
+                "user",
+                "--user-database=oracle:x",
+                "--user-listen=127.0.0.1:0",
+                &endpoints,
+            ],
+            &["must begin with sqlite:"],
+        ),
+        (
+            &["run", "user", "--data-dir=x"],
+            &["--data-dir is for a member", "--registry embedded"],
+        ),
+    ];
+    for (words, parts) in refused {
+        let told = catena()?.run(words)?.err()?;
+        for part in parts {
+            ensure!(told.contains(part), "{words:?}: {told}");
+        }
+    }
+    Ok(())
+}
