@@ -4,14 +4,18 @@
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap, VecDeque},
+    fmt::{self, Display},
     sync::Arc,
     time::Duration,
 };
 
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 
+use self::reference::{Kind, Reference, Ticket};
 use super::{Algorithm, Balancer, Class, Context, Options, Outcome, Token};
 use crate::{Instance, ServiceName};
+
+mod reference;
 
 const SEED: u64 = 0x5eed_ba1a;
 
@@ -48,7 +52,101 @@ const WORKERS: usize = 16;
 
 struct Call {
     at: Duration,
-    token: Token,
+    ticket: Picked,
+}
+
+/// Whose rule a fleet is called by.
+#[derive(Clone, Copy, Debug)]
+enum Whose {
+    Ours(Algorithm),
+    Theirs(Kind),
+}
+
+impl Display for Whose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ours(algorithm) => algorithm.fmt(f),
+            Self::Theirs(kind) => write!(f, "{kind:?}'s"),
+        }
+    }
+}
+
+/// The rules of others, beside which ours are shown.
+const THEIRS: [Whose; 3] = [
+    Whose::Theirs(Kind::Kratos),
+    Whose::Theirs(Kind::GoZero),
+    Whose::Theirs(Kind::Linkerd),
+];
+
+/// The balancer of a fleet.
+enum Chooser {
+    Ours(Box<Balancer>),
+    Theirs(Reference),
+}
+
+/// What a balancer wants back when a call is over.
+enum Picked {
+    Ours(Token),
+    Theirs(Ticket),
+}
+
+impl Chooser {
+    fn new(whose: Whose) -> Self {
+        match whose {
+            Whose::Ours(algorithm) => Self::Ours(Box::new(Balancer::new(Options {
+                algorithm,
+                ..Options::default()
+            }))),
+            Whose::Theirs(kind) => Self::Theirs(Reference::new(kind)),
+        }
+    }
+
+    fn apply(&mut self, fleet: &[Arc<Instance>], now: Duration) {
+        match self {
+            Self::Ours(balancer) => balancer.apply(fleet, now),
+            Self::Theirs(reference) => {
+                reference.apply(fleet.iter().map(|instance| instance.id.clone()));
+            }
+        }
+    }
+
+    fn pick(&mut self, now: Duration, rng: &mut SmallRng) -> (String, Picked) {
+        match self {
+            Self::Ours(balancer) => {
+                let pick = balancer.pick(&Context::default(), now, rng).unwrap();
+                (pick.instance.id.clone(), Picked::Ours(pick.token))
+            }
+            Self::Theirs(reference) => {
+                let (id, ticket) = reference.pick(now, rng);
+                (id, Picked::Theirs(ticket))
+            }
+        }
+    }
+
+    fn done(&mut self, picked: Picked, class: Class, now: Duration) {
+        match (self, picked) {
+            (Self::Ours(balancer), Picked::Ours(token)) => {
+                balancer.done(token, Outcome::from(class), now);
+            }
+            (Self::Theirs(reference), Picked::Theirs(ticket)) => {
+                reference.done(ticket, class == Class::Failure, now);
+            }
+            (Self::Ours(_), Picked::Theirs(_)) | (Self::Theirs(_), Picked::Ours(_)) => {
+                unreachable!("a call ends where it began")
+            }
+        }
+    }
+
+    fn in_flight(&self, id: &str) -> usize {
+        match self {
+            Self::Ours(balancer) => {
+                let mut slots = balancer.slots();
+                let slot = slots.find(|slot| slot.instance.id == id);
+                slot.map_or(0, |slot| slot.in_flight as usize)
+            }
+            Self::Theirs(reference) => reference.in_flight(id),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -65,7 +163,7 @@ struct Record {
 }
 
 struct Simulation {
-    balancer: Balancer,
+    chooser: Chooser,
     rng: SmallRng,
     behaviour: HashMap<String, Behaviour>,
     servers: HashMap<String, Server>,
@@ -78,14 +176,11 @@ struct Simulation {
 }
 
 impl Simulation {
-    fn new(algorithm: Algorithm, count: usize) -> Self {
-        let mut balancer = Balancer::new(Options {
-            algorithm,
-            ..Options::default()
-        });
-        balancer.apply(&fleet(count), Duration::ZERO);
+    fn new(whose: Whose, count: usize) -> Self {
+        let mut chooser = Chooser::new(whose);
+        chooser.apply(&fleet(count), Duration::ZERO);
         Self {
-            balancer,
+            chooser,
             rng: SmallRng::seed_from_u64(SEED),
             behaviour: HashMap::new(),
             servers: HashMap::new(),
@@ -126,13 +221,8 @@ impl Simulation {
 
     fn arrive(&mut self) {
         let now = self.now;
-        let picked = self.balancer.pick(&Context::default(), now, &mut self.rng);
-        let picked = picked.unwrap();
-        let id = picked.instance.id.clone();
-        let call = Call {
-            at: now,
-            token: picked.token,
-        };
+        let (id, ticket) = self.chooser.pick(now, &mut self.rng);
+        let call = Call { at: now, ticket };
         let server = self.servers.entry(id.clone()).or_default();
         if server.working < WORKERS {
             server.working += 1;
@@ -162,8 +252,7 @@ impl Simulation {
             id: id.to_owned(),
             latency: (self.now - call.at).as_secs_f64(),
         });
-        self.balancer
-            .done(call.token, Outcome::from(class), self.now);
+        self.chooser.done(call.ticket, class, self.now);
         let server = self.servers.get_mut(id).unwrap();
         match server.queue.pop_front() {
             Some(next) => self.start(next, id.to_owned()),
@@ -194,8 +283,8 @@ impl Simulation {
 }
 
 /// One of ten instances is ten times slower: the whole fleet's p99 beside that of the other nine.
-fn p99_with_a_slow_one(algorithm: Algorithm) -> f64 {
-    let mut simulation = Simulation::new(algorithm, 10);
+fn p99_with_a_slow_one(whose: Whose) -> f64 {
+    let mut simulation = Simulation::new(whose, 10);
     let slow = Behaviour {
         latency: 0.100,
         ..NORMAL
@@ -203,38 +292,48 @@ fn p99_with_a_slow_one(algorithm: Algorithm) -> f64 {
     simulation.behaviour.insert("i0003".to_owned(), slow);
     simulation.run(1000.0, 20.0);
     let ratio = simulation.p99(3.0, |_| true) / simulation.p99(3.0, |record| record.id != "i0003");
-    println!("{algorithm}: p99 with a slow instance is {ratio:.2} times the fleet's");
+    println!("{whose}: p99 with a slow instance is {ratio:.2} times the fleet's");
     ratio
 }
 
 #[test]
 fn slow_instance_does_not_show_in_p99() {
-    assert!(p99_with_a_slow_one(Algorithm::P2cEwma) <= 2.0);
-    assert!(p99_with_a_slow_one(Algorithm::Random) >= 8.0);
+    assert!(p99_with_a_slow_one(Whose::Ours(Algorithm::P2cEwma)) <= 2.0);
+    assert!(p99_with_a_slow_one(Whose::Ours(Algorithm::Random)) >= 8.0);
+    for whose in THEIRS {
+        p99_with_a_slow_one(whose);
+    }
+}
+
+/// The part of the calls that an instance gets, three seconds on, which fails every call at once.
+fn share_of_a_failing_one(whose: Whose) -> f64 {
+    let mut simulation = Simulation::new(whose, 10);
+    let failing = Behaviour {
+        latency: 0.0001,
+        fails: true,
+    };
+    simulation.behaviour.insert("i0003".to_owned(), failing);
+    simulation.run(1000.0, 20.0);
+    let share = simulation.share("i0003", 3.0, 20.0);
+    let percent = share * 100.0;
+    println!("{whose}: a fast-failing instance gets {percent:.3} %");
+    share
 }
 
 #[test]
 fn fast_failing_instance_gets_next_to_nothing() {
     for algorithm in Algorithm::ALL {
-        let mut simulation = Simulation::new(algorithm, 10);
-        let failing = Behaviour {
-            latency: 0.0001,
-            fails: true,
-        };
-        simulation.behaviour.insert("i0003".to_owned(), failing);
-        simulation.run(1000.0, 20.0);
-        let share = simulation.share("i0003", 3.0, 20.0);
-        println!(
-            "{algorithm}: a fast-failing instance gets {:.3} %",
-            share * 100.0
-        );
+        let share = share_of_a_failing_one(Whose::Ours(algorithm));
         assert!(share <= 0.02, "{algorithm}: {share}");
+    }
+    for whose in THEIRS {
+        share_of_a_failing_one(whose);
     }
 }
 
-#[test]
-fn hanging_instance_is_left_before_any_call_ends() {
-    let mut simulation = Simulation::new(Algorithm::P2cEwma, 10);
+/// How many of 10,000 calls an instance holds that stopped answering.
+fn stuck_at_a_hanging_one(whose: Whose) -> usize {
+    let mut simulation = Simulation::new(whose, 10);
     simulation.run(1000.0, 5.0);
     let hanging = Behaviour {
         latency: 1000.0,
@@ -242,30 +341,46 @@ fn hanging_instance_is_left_before_any_call_ends() {
     };
     simulation.behaviour.insert("i0003".to_owned(), hanging);
     simulation.run(1000.0, 10.0);
-    let slots = simulation.balancer.slots();
-    let stuck = slots.filter(|slot| slot.instance.id == "i0003");
-    let stuck: u32 = stuck.map(|slot| slot.in_flight).sum();
-    assert!(stuck < 100, "{stuck} of 10,000 calls");
+    let stuck = simulation.chooser.in_flight("i0003");
+    println!("{whose}: a hanging instance holds {stuck} of 10,000 calls");
+    stuck
+}
+
+#[test]
+fn hanging_instance_is_left_before_any_call_ends() {
+    assert!(stuck_at_a_hanging_one(Whose::Ours(Algorithm::P2cEwma)) < 100);
+    for whose in THEIRS {
+        stuck_at_a_hanging_one(whose);
+    }
+}
+
+/// The share of a new instance in its first three seconds, and after its slow start.
+fn shares_of_a_cold_one(whose: Whose) -> (f64, f64) {
+    let mut simulation = Simulation::new(whose, 9);
+    simulation.run(1000.0, 10.0);
+    simulation.chooser.apply(&fleet(10), simulation.now);
+    simulation.run(1000.0, 60.0);
+    let first = simulation.share("i0009", 10.0, 13.0) * 10.0;
+    let then = simulation.share("i0009", 40.0, 70.0) * 10.0;
+    println!("{whose}: a cold instance gets {first:.2}, then {then:.2} of its share");
+    (first, then)
 }
 
 #[test]
 fn cold_instance_comes_to_its_share() {
     for algorithm in [Algorithm::P2cEwma, Algorithm::Wrr, Algorithm::LeastRequest] {
-        let mut simulation = Simulation::new(algorithm, 9);
-        simulation.run(1000.0, 10.0);
-        simulation.balancer.apply(&fleet(10), simulation.now);
-        simulation.run(1000.0, 60.0);
-        let first = simulation.share("i0009", 10.0, 13.0) * 10.0;
-        let then = simulation.share("i0009", 40.0, 70.0) * 10.0;
-        println!("{algorithm}: a cold instance gets {first:.2}, then {then:.2} of its share");
+        let (first, then) = shares_of_a_cold_one(Whose::Ours(algorithm));
         assert!(first < 0.6, "{algorithm}: {first}");
         assert!((0.75..1.25).contains(&then), "{algorithm}: {then}");
+    }
+    for whose in THEIRS {
+        shares_of_a_cold_one(whose);
     }
 }
 
 #[test]
 fn instance_that_recovers_is_taken_back() {
-    let mut simulation = Simulation::new(Algorithm::P2cEwma, 10);
+    let mut simulation = Simulation::new(Whose::Ours(Algorithm::P2cEwma), 10);
     let failing = Behaviour {
         latency: 0.0001,
         fails: true,

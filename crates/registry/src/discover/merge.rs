@@ -4,7 +4,10 @@
 //! them so. An entry that is only kept from before gives way to anything that stands. What comes out has unique ids: of two that
 //! have the same and speak of different addresses, the lesser gets its layout's name before it.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+};
 
 use crate::{Endpoint, Instance, Layout, layout::Entry};
 
@@ -15,35 +18,43 @@ pub(super) struct Candidate<'a> {
     pub(super) kept: bool,
 }
 
-/// The instances, by id.
-pub(super) fn merge(mut candidates: Vec<Candidate<'_>>) -> Vec<Instance> {
+/// The instances, by id. Few of them are another than their entry says, so they are borrowed: a change of one among thousands copies
+/// none of the others.
+pub(super) fn merge(mut candidates: Vec<Candidate<'_>>) -> Vec<Cow<'_, Instance>> {
     let rank = |candidate: &Candidate<'_>| (candidate.kept, candidate.entry.layout);
     candidates.sort_by(|a, b| {
         let ids = (&a.entry.instance.id, &b.entry.instance.id);
         rank(a).cmp(&rank(b)).then(ids.0.cmp(ids.1))
     });
+    // Where all are of one rank, none gives way to another.
+    let ranks = (candidates.first().map(rank), candidates.last().map(rank));
+    let is_mixed = ranks.0 != ranks.1;
     let mut claimed: HashMap<String, (bool, Layout)> = HashMap::new();
-    let mut ids: HashSet<String> = HashSet::new();
-    let mut instances = Vec::new();
+    let mut ids: HashSet<Cow<'_, str>> = HashSet::with_capacity(candidates.len());
+    let mut instances = Vec::with_capacity(candidates.len());
     for candidate in candidates {
         let instance = &candidate.entry.instance;
         let rank = rank(&candidate);
-        let addresses: Vec<_> = instance.endpoints.iter().map(Endpoint::address).collect();
+        let mut addresses = Vec::new();
+        if is_mixed {
+            addresses.extend(instance.endpoints.iter().map(Endpoint::address));
+        }
         let known = addresses
             .iter()
             .any(|address| claimed.get(address).is_some_and(|had| *had != rank));
         if known {
             continue;
         }
-        let mut instance = instance.clone();
-        if !ids.insert(instance.id.clone()) {
-            instance.id = format!("{}/{}", candidate.entry.layout.as_str(), instance.id);
-            if !ids.insert(instance.id.clone()) {
+        let mut shown = Cow::Borrowed(instance);
+        if !ids.insert(Cow::Borrowed(&instance.id)) {
+            let id = format!("{}/{}", candidate.entry.layout.as_str(), instance.id);
+            if !ids.insert(Cow::Owned(id.clone())) {
                 continue;
             }
+            shown.to_mut().id = id;
         }
         claimed.extend(addresses.into_iter().map(|address| (address, rank)));
-        instances.push(instance);
+        instances.push(shown);
     }
     instances.sort_by(|a, b| a.id.cmp(&b.id));
     instances
@@ -68,7 +79,7 @@ mod tests {
             .iter()
             .map(|(entry, kept)| Candidate { entry, kept: *kept });
         let merged = merge(candidates.collect());
-        merged.into_iter().map(|instance| instance.id).collect()
+        merged.iter().map(|instance| instance.id.clone()).collect()
     }
 
     #[test]

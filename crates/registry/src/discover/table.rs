@@ -172,7 +172,7 @@ impl Table {
                 Bytes::copy_from_slice(instance.id.as_bytes()),
             );
             if let Some(Content::Override(over)) = self.rows.get(&key).map(|row| &row.content) {
-                over.apply(instance);
+                over.apply(instance.to_mut());
             }
         }
         let unchanged = |instance: &Instance| {
@@ -182,7 +182,7 @@ impl Table {
         };
         let all: Arc<[Arc<Instance>]> = merged
             .into_iter()
-            .map(|instance| unchanged(&instance).unwrap_or_else(|| Arc::new(instance)))
+            .map(|instance| unchanged(&instance).unwrap_or_else(|| Arc::new(instance.into_owned())))
             .collect();
         let same = all.len() == self.given.len()
             && all

@@ -6,7 +6,7 @@
 //! | [`least_request`] | calls in flight, weight of two random ones | constant |
 //! | [`random`] | weight | logarithmic |
 //! | [`rr`] | whose turn it is | constant |
-//! | [`wrr`] | whose turn it is, weight | linear |
+//! | [`wrr`] | whose turn it is, weight | linear in the number of different weights |
 //! | [`ring`] | the call's key, weight, calls in flight | logarithmic; linear for a key whose instance is busy |
 //! | [`maglev`] | the call's key, weight | constant |
 //!
