@@ -10,6 +10,7 @@
 //! - [`cell`]: one operation by so many clients; [`rounds`]: cells on all subjects in turn;
 //! - [`scenario`]: what is no throughput: watchers, memory, maintenance, snapshots;
 //! - [`micro`]: what each request pays, piece by piece;
+//! - [`services`]: the gateway and the user service beside bare servers;
 //! - [`report`]: ratios with their spread, tables and plots.
 //!
 //! Figures compare only within one run: a machine is twice as fast an hour later. Timings are never asserted.
@@ -33,6 +34,8 @@ mod scenario;
 
 mod micro;
 
+mod services;
+
 mod command;
 
 use std::fs;
@@ -41,7 +44,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use framework::peers::target_dir;
 
-use crate::command::{Full, Micro, One, Quick, Scenarios};
+use crate::command::{Full, Micro, One, Quick, Scenarios, Services};
 
 /// What to run.
 #[derive(Debug, Parser)]
@@ -63,6 +66,16 @@ enum Command {
     Scenarios(Scenarios),
     /// What each request pays, piece by piece: log, apply, key index, event hub, encoding.
     Micro(Micro),
+    /// The gateway and the user service beside bare axum and tonic with the same query: about two minutes.
+    Services(Services),
+    /// Serves as one of the two; `services` starts it.
+    #[command(hide = true)]
+    ServicesSubject {
+        /// Which.
+        role: services::Role,
+        /// The URL of the database.
+        database: String,
+    },
     /// Serves fixed answers; the other commands start it.
     #[command(hide = true)]
     Floor,
@@ -81,6 +94,8 @@ fn main() -> Result<()> {
         Command::One(one) => one.run(),
         Command::Scenarios(scenarios) => scenarios.run(),
         Command::Micro(micro) => micro.run(),
+        Command::Services(services) => services.run(),
+        Command::ServicesSubject { role, database } => services::serve(role, &database),
         Command::Floor => floor::serve(),
     }
 }

@@ -41,7 +41,7 @@ const ONLY: &[(&str, &[&str])] = &[
     ("openraft-rt-sim", &["raft", "tests"]),
     ("redb", &["store"]),
     ("sled", &["store"]),
-    ("sqlx", &["services", "tests"]),
+    ("sqlx", &["services", "tests", "benches"]),
     ("anyhow", &["catena", "tests", "benches"]),
     ("clap", &["catena", "benches"]),
 ];
