@@ -28,6 +28,8 @@ pub(crate) fn cases() -> Vec<Case> {
             .members(3)
             .fresh(&[]),
         case!(processes_find_one_another),
+        case!(an_operator_lists_follows_and_overrides),
+        case!(a_doctor_names_what_is_planted).ours(),
         case!(a_store_that_is_not_there_is_waited_for).fresh(&[]),
         case!(one_file_is_enough_for_all_in_one_process).ours(),
         case!(the_lines_that_dev_prints_work).ours(),
@@ -567,5 +569,134 @@ async fn what_is_wrong_is_named_with_its_remedy(g: &Ground<'_>) -> Result<()> {
             ensure!(told.contains(part), "{words:?}: {told}");
         }
     }
+    Ok(())
+}
+
+async fn an_operator_lists_follows_and_overrides(g: &Ground<'_>) -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let endpoints = g.cluster.endpoints();
+    let gateway = Service::start("gateway", &endpoints, dir.path(), &[]).await?;
+    let user = Service::start("user", &endpoints, dir.path(), &["--user-id=one"]).await?;
+    user.ready().await?;
+    gateway.ready().await?;
+    create(&gateway.address).await?;
+    first_user(&gateway.address).await?;
+
+    let endpoints = format!("--endpoints={endpoints}");
+    let svc = |words: &[&str]| {
+        catena()?
+            .run(&[&["ctl", "svc", &endpoints], words].concat())?
+            .ok()
+    };
+    let flat = |text: String| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let listed = flat(svc(&["ls"])?);
+    ensure!(listed == "SERVICE INSTANCES user 1", "{listed}");
+    let listed = flat(svc(&["ls", "user"])?);
+    let expected = format!(
+        "ID ENDPOINTS STATE one grpc://{} up, weight 100",
+        user.address
+    );
+    ensure!(listed == expected, "{listed}");
+
+    let watch = catena()?.follow(&["ctl", "svc", &endpoints, "watch", "user"])?;
+    watch.prints("+ one").await?;
+    let told = svc(&["override", "user", "one", "--enabled=false", "--weight=10"])?;
+    ensure!(
+        told.trim() == "user/one: callers see up, weight 10, disabled",
+        "{told}"
+    );
+    watch.prints("up, weight 10, disabled").await?;
+    wait_until("nobody may be called", PATIENCE, async || {
+        let answer = get(&gateway.address, "/user/1").await.ok()?;
+        (answer.status == 503).then_some(())
+    })
+    .await?;
+    svc(&["override", "user", "one", "--clear"])?;
+    wait_until("it may be called again", PATIENCE, async || {
+        first_user(&gateway.address).await.ok()
+    })
+    .await?;
+    let (code, printed) = watch.interrupt().await?;
+    ensure!(code == 0, "{printed}");
+
+    let refused = catena()?.run(&[
+        "ctl",
+        "svc",
+        &endpoints,
+        "override",
+        "user",
+        "two",
+        "--weight=1",
+    ])?;
+    let refused = refused.err()?;
+    ensure!(
+        refused.contains("no instance \"two\"") && refused.contains("svc ls user"),
+        "{refused}"
+    );
+    for service in [user, gateway] {
+        let (code, printed) = service.running.terminate().await?;
+        ensure!(code == 0, "{printed}");
+    }
+    g.ok(&["del", "--prefix", "/registry"])?;
+    Ok(())
+}
+
+async fn a_doctor_names_what_is_planted(g: &Ground<'_>) -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let database = format!(
+        "--user-database=sqlite:{}",
+        dir.path().join("users.db").display()
+    );
+    let endpoints = format!("--endpoints={}", g.cluster.endpoints());
+    let fit = [
+        "doctor",
+        "--user-listen=127.0.0.1:0",
+        "--gateway-listen=127.0.0.1:0",
+        &database,
+        &endpoints,
+    ];
+    let told = catena()?.run(&fit)?.ok()?;
+    for check in [
+        "configuration",
+        "port",
+        "file limit",
+        "disk",
+        "store",
+        "quorum",
+        "clock",
+    ] {
+        ensure!(told.contains(check), "{check}: {told}");
+    }
+    ensure!(!told.contains("FAIL"), "{told}");
+
+    let taken = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let listen = format!("--user-listen={}", taken.local_addr()?);
+    let nobody = format!("--endpoints=http://127.0.0.1:{}", free_port());
+    for (fault, remedy) in [
+        (listen.as_str(), "ss -ltnp"),
+        (nobody.as_str(), "start the member there"),
+        ("--user-ttl=0s", "config explain"),
+        (
+            "--user-database=sqlite:/proc/none/users.db",
+            "give a directory that can be written to",
+        ),
+    ] {
+        let told = catena()?.run(&[&fit[..], &[fault]].concat())?.err()?;
+        ensure!(
+            told.contains("FAIL") && told.contains(remedy),
+            "{fault}: {told}"
+        );
+    }
+    let program = Target::Catena.program()?;
+    let line = format!(
+        "ulimit -n 256; exec {} {}",
+        program.display(),
+        fit.join(" ")
+    );
+    let told = Tool::new("/bin/sh".into()).run(&["-c", &line])?.ok()?;
+    ensure!(
+        told.contains("256 open files") && told.contains("LimitNOFILE"),
+        "{told}"
+    );
     Ok(())
 }
