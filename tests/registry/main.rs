@@ -4,9 +4,11 @@
 //! store, on three members of Catena and on three releases of the real etcd; a case's name is `<subject>::<chapter>::<fact>`. Cases
 //! share one store of each kind and run side by side; those that break it ([`outage`]) have one of their own.
 
+mod callers;
 mod conflict;
 mod cut;
 mod discover;
+mod fanout;
 mod ground;
 mod interop;
 mod kv;
@@ -46,21 +48,29 @@ fn main() -> ExitCode {
     ];
     let mut trials = Vec::new();
     for subject in &subjects {
-        for (name, case) in chapters.iter().flat_map(|chapter| chapter.iter()) {
+        let once: &[ground::Case] = match subject.stands_for_its_kind() {
+            true => fanout::CASES,
+            false => &[],
+        };
+        for (name, case) in chapters.iter().copied().flatten().chain(once) {
             let name = format!("{subject}::{name}");
             let subject = subject.clone();
             trials.push(Trial::test(name.clone(), move || {
                 subject.run(&name, async |ground| case(&ground).await)
             }));
         }
-        if subject.meets_libraries() {
+        if subject.stands_for_its_kind() {
             trials.extend(
                 Library::ALL
                     .into_iter()
                     .flat_map(|library| with(subject, library)),
             );
         }
-        for (name, case) in outage::CASES {
+        let own = match subject.stands_for_its_kind() {
+            true => callers::CASES,
+            false => &[],
+        };
+        for (name, case) in outage::CASES.iter().chain(own) {
             let name = format!("{subject}::{name}");
             let subject = subject.clone();
             trials.push(Trial::test(name.clone(), move || {

@@ -75,9 +75,8 @@ impl Subject {
         Ok(result.map_err(text)?)
     }
 
-    /// Whether programs on other libraries are run on it as well: once on each implementation of the store, for what they see of it
-    /// is the same on all forms and releases.
-    pub(crate) fn meets_libraries(&self) -> bool {
+    /// Whether cases that are dear, or whose outcome is the same on all forms and releases of one implementation, run on it.
+    pub(crate) fn stands_for_its_kind(&self) -> bool {
         matches!(self.target, Target::InProcess | Target::Etcd(Release::V37))
     }
 

@@ -21,6 +21,10 @@
 //! who want an instance out of the way override it: a key that is deleted by hand is back within a second.
 
 mod claim;
+#[cfg(test)]
+mod fake_store;
+#[cfg(test)]
+mod hour_down_tests;
 mod machine;
 mod slot;
 
