@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use super::fake_store::{Fake, FakeStore, Plug};
 use crate::{
@@ -70,6 +70,13 @@ async fn an_hour_is_sat_out_and_ends_within_seconds() {
         let mut watcher = registry.watch(&service()).await.unwrap();
         let known = watcher.next().await.unwrap();
         assert_eq!(known.all.len(), 1);
+        let least = tokio::spawn(async move {
+            let mut least = usize::MAX;
+            while let Ok(change) = watcher.next().await {
+                least = least.min(change.all.len());
+            }
+            least
+        });
 
         store.set(plug);
         let down = Instant::now();
@@ -79,7 +86,7 @@ async fn an_hour_is_sat_out_and_ends_within_seconds() {
         let lost = down + RegisterOptions::default().ttl + PAUSE_MAX;
         let (gap, tried) = attempts(&store, lost);
         println!("{plug:?}: {tried} attempts in an hour, {gap:?} apart at most");
-        assert!(gap <= gap_max + TICK, "{plug:?}: {gap:?}");
+        assert!(gap <= gap_max + 2 * TICK, "{plug:?}: {gap:?}");
         assert!(count.contains(&tried), "{plug:?}: {tried}");
         // What was known is what is known.
         let snapshot = registry.instances(&service()).await.unwrap();
@@ -91,20 +98,15 @@ async fn an_hour_is_sat_out_and_ends_within_seconds() {
         standing(&registration).await;
         println!("{plug:?}: back after {:?}", up.elapsed());
         assert!(up.elapsed() <= Duration::from_secs(5));
-        // Everything in between kept the instance, and in the end nothing is old or twice there.
-        let fresh = timeout(Duration::from_secs(60), async {
-            loop {
-                let change = watcher.next().await.unwrap();
-                assert_eq!(change.all.len(), 1);
-                if !change.stale {
-                    return change;
-                }
-            }
-        });
-        assert!(fresh.await.unwrap().all[0].same_for_callers(&registration.instance()));
+        // In the end nothing is old or twice there.
         sleep(Duration::from_secs(60)).await;
+        let snapshot = registry.instances(&service()).await.unwrap();
+        assert!(!snapshot.stale);
+        assert!(Arc::ptr_eq(&snapshot.instances, &known.all));
         assert_eq!(store.keys(), ["/registry/v1/default/user/001"]);
+        // Who followed it all saw the instance all the time.
         registry.close().await;
+        assert_eq!(least.await.unwrap(), 1);
     }
 }
 
