@@ -2,9 +2,14 @@
 //!
 //! Each case is a function over a [`Ground`]: a store, and names in it that nobody else uses. The same cases run on the embedded
 //! store, on three members of Catena and on three releases of the real etcd; a case's name is `<subject>::<chapter>::<fact>`. Cases
-//! share one store of each kind and run side by side; those that break it ([`outage`]) have one of their own.
+//! share one store of each kind and run side by side; those that break it ([`outage`], [`config_outage`]), and those that nobody may
+//! compact meanwhile ([`config_order`]), have one of their own.
 
 mod callers;
+mod config;
+mod config_api;
+mod config_order;
+mod config_outage;
 mod conflict;
 mod cut;
 mod discover;
@@ -45,6 +50,8 @@ fn main() -> ExitCode {
         discover::CASES,
         operators::CASES,
         cut::CASES,
+        config::CASES,
+        config_api::CASES,
     ];
     let mut trials = Vec::new();
     for subject in &subjects {
@@ -70,11 +77,19 @@ fn main() -> ExitCode {
             true => callers::CASES,
             false => &[],
         };
+        let own = config_outage::CASES.iter().chain(own);
         for (name, case) in outage::CASES.iter().chain(own) {
             let name = format!("{subject}::{name}");
             let subject = subject.clone();
             trials.push(Trial::test(name.clone(), move || {
                 subject.run_on_own(&name, async |store| case(store).await)
+            }));
+        }
+        for (name, case) in config_order::CASES {
+            let name = format!("{subject}::{name}");
+            let subject = subject.clone();
+            trials.push(Trial::test(name.clone(), move || {
+                subject.run_on_own(&name, async |store| case(&store.ground()).await)
             }));
         }
     }

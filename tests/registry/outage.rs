@@ -207,12 +207,14 @@ async fn a_restored_store_that_was_overtaken_is_noticed(store: &mut OwnStore) ->
 /// Two hundred registrations, as of two hundred services in one process, lost for longer than their TTL.
 async fn two_hundred_come_back(store: &mut OwnStore) -> Result<()> {
     const INSTANCES: u16 = 200;
+    // A store that came back lets leases run out that are not renewed by then: time for all, on a busy machine too.
+    const TTL: Duration = Duration::from_secs(8);
     let ground = store.ground();
     let registry = ground.registry()?;
     let mut watcher = ground.watch().await?;
     let register = async |number| {
         let options = RegisterOptions {
-            ttl: SHORT_TTL,
+            ttl: TTL,
             layouts: vec![Layout::Native],
             ..RegisterOptions::default()
         };

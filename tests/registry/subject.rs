@@ -15,10 +15,20 @@ use framework::{
 use libtest_mimic::Failed;
 use tokio::{runtime::Runtime, time::timeout};
 
-use crate::{OwnStore, ground::Ground};
+use crate::{
+    OwnStore,
+    config_order::{PUBLICATION_WITHIN, publications},
+    ground::Ground,
+};
 
 /// No case needs more, on a busy machine either.
 const CASE_WITHIN: Duration = Duration::from_secs(120);
+
+/// The same of a case on a store of its own: more if very much is to be published.
+fn own_within() -> Duration {
+    let publications = u32::try_from(publications()).unwrap_or(u32::MAX);
+    CASE_WITHIN.max(PUBLICATION_WITHIN * publications)
+}
 
 /// One kind of store; its shared one is started when the first case needs it.
 pub(crate) struct Subject {
@@ -94,7 +104,7 @@ impl Subject {
         };
         let result = self.runtime.block_on(async {
             let run = case(&mut store);
-            timeout(CASE_WITHIN, run)
+            timeout(own_within(), run)
                 .await
                 .context("the case takes too long")?
         });

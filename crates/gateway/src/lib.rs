@@ -2,12 +2,14 @@
 //!
 //! - [`Gateway`] builds the whole: routes inside of the middleware's chain, ready for a listener;
 //! - [`routes`] are the handlers, one file each; [`routes::TABLE`] lists them;
+//! - [`config_api`] are the routes of the configuration centre, mounted beside them;
 //! - [`extract`] takes requests apart: strict JSON, queries and path parameters, whose answers name every field that is wrong;
 //! - [`balanced`] is the way to a service through the registry.
 //!
 //! A service is reached through a [`Transport`](catena_middleware::Transport), which may be the service itself in this process or
 //! a balanced channel: no handler knows which, and both answer alike.
 
+pub mod config_api;
 pub mod extract;
 mod gateway;
 pub mod routes;

@@ -14,6 +14,7 @@ mod backoff;
 pub mod balance;
 pub mod channel;
 mod clock;
+pub mod config;
 pub mod discover;
 mod error;
 pub mod health;
