@@ -29,6 +29,7 @@ pub(crate) fn cases() -> Vec<Case> {
             .fresh(&[]),
         case!(processes_find_one_another),
         case!(an_operator_lists_follows_and_overrides),
+        case!(an_operator_publishes_and_takes_back),
         case!(a_doctor_names_what_is_planted).ours(),
         case!(a_store_that_is_not_there_is_waited_for).fresh(&[]),
         case!(one_file_is_enough_for_all_in_one_process).ours(),
@@ -638,6 +639,70 @@ async fn an_operator_lists_follows_and_overrides(g: &Ground<'_>) -> Result<()> {
         ensure!(code == 0, "{printed}");
     }
     g.ok(&["del", "--prefix", "/registry"])?;
+    Ok(())
+}
+
+/// Over the terminal and over the gateway alike.
+async fn an_operator_publishes_and_takes_back(g: &Ground<'_>) -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let endpoints = g.cluster.endpoints();
+    let gateway = Service::start("gateway", &endpoints, dir.path(), &[]).await?;
+    let endpoints = format!("--endpoints={endpoints}");
+    let run = |words: &[&str]| catena()?.run(&[&["ctl", "config", &endpoints], words].concat());
+    let config = |words: &[&str]| run(words)?.ok();
+    let file = |name: &str, text: &str| -> Result<String> {
+        let path = dir.path().join(name);
+        fs::write(&path, text)?;
+        Ok(path.display().to_string())
+    };
+    let (one, two) = (file("one", "port = 1\n")?, file("two", "port = 2\n")?);
+    let broken = file("broken", "port =\n")?;
+
+    let watch = catena()?.follow(&["ctl", "config", &endpoints, "watch", "shop"])?;
+    watch.prints("= follows").await?;
+    let told = config(&[
+        "put",
+        "shop",
+        "app.toml",
+        &one,
+        "--expect=0",
+        "--author=ada",
+    ])?;
+    ensure!(told.contains("version 1 is published"), "{told}");
+    watch.prints("~ app.toml  version 1").await?;
+    let refused = run(&["put", "shop", "app.toml", &two, "--expect=0"])?.err()?;
+    ensure!(refused.contains("version"), "{refused}");
+    let refused = run(&["put", "shop", "app.toml", &broken])?.err()?;
+    ensure!(refused.contains("app.toml"), "{refused}");
+    config(&[
+        "put",
+        "shop",
+        "app.toml",
+        &two,
+        "--expect=1",
+        "--comment=more",
+    ])?;
+    watch.prints("~ app.toml  version 2").await?;
+
+    let told = config(&["diff", "shop", "app.toml", "1", "2"])?;
+    ensure!(told == "- port = 1\n+ port = 2\n", "{told}");
+    config(&["rollback", "shop", "app.toml", "1"])?;
+    ensure!(config(&["get", "shop", "app.toml"])? == "port = 1\n");
+    ensure!(config(&["get", "shop", "app.toml", "--version=2"])? == "port = 2\n");
+    let told = config(&["history", "shop", "app.toml"])?;
+    for part in ["VERSION", "rollback to 1", "ada", "more"] {
+        ensure!(told.contains(part), "{part}: {told}");
+    }
+    ensure!(config(&["ls", "shop"])?.contains("app.toml"));
+    let (code, printed) = watch.interrupt().await?;
+    ensure!(code == 0, "{printed}");
+
+    let answer = get(&gateway.address, "/v1/config/default/shop/app.toml").await?;
+    ensure!(answer.status == 200, "{answer:?}");
+    ensure!(answer.body.contains("port = 1"), "{answer:?}");
+    let (code, printed) = gateway.running.terminate().await?;
+    ensure!(code == 0, "{printed}");
+    g.ok(&["del", "--prefix", "/config"])?;
     Ok(())
 }
 

@@ -1,14 +1,15 @@
-//! `catena ctl`: what an operator asks of the registry and tells it, from a terminal.
+//! `catena ctl`: what an operator asks of the registry and the configuration centre and tells them, from a terminal.
 //!
 //! One file for each noun. Keys, leases and members are etcdctl's, which works unchanged.
 
+mod config;
 mod svc;
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use catena_client::{Kv, Remote, request};
-use catena_registry::{Registry, RegistryOptions};
+use catena_registry::{Registry, RegistryOptions, config::ConfigCenter};
 use tokio::time::timeout;
 
 /// A store that has not answered by then is not there, for somebody who sits and waits.
@@ -40,40 +41,44 @@ enum Noun {
     /// Services and their instances
     #[command(subcommand)]
     Svc(svc::Verb),
+    /// Documents of configuration, their versions and who follows them
+    #[command(subcommand)]
+    Config(config::Verb),
 }
 
 /// Does what the arguments say.
 #[tokio::main(flavor = "current_thread")]
 pub(crate) async fn run(options: Options) -> Result<ExitCode> {
-    let registry = options.registry().await?;
+    let kv = options.store().await?;
+    let namespace = options.namespace;
     match options.noun {
-        Noun::Svc(verb) => svc::run(&registry, verb).await?,
+        Noun::Svc(verb) => {
+            let options = RegistryOptions {
+                namespace,
+                ..RegistryOptions::default()
+            };
+            let registry = Registry::new(kv, options)?;
+            svc::run(&registry, verb).await?;
+            registry.close().await;
+        }
+        Noun::Config(verb) => config::run(&ConfigCenter::new(kv), &namespace, verb).await?,
     }
-    registry.close().await;
     Ok(ExitCode::SUCCESS)
 }
 
 impl Options {
-    /// The registry, once the store has answered.
-    async fn registry(&self) -> Result<Registry> {
+    /// The store, once it has answered.
+    async fn store(&self) -> Result<Arc<dyn Kv>> {
         let endpoints = self.endpoints.join(",");
         let kv = Remote::connect(&self.endpoints, catena_client::Options::default());
         let kv: Arc<dyn Kv> = Arc::new(kv.with_context(|| format!("--endpoints {endpoints}"))?);
         let remedy = "start it there, or say where it is with --endpoints";
         match timeout(ANSWER_WITHIN, kv.range(request::get("\0"))).await {
-            Ok(Ok(_answer)) => {}
+            Ok(Ok(_answer)) => Ok(kv),
             Ok(Err(error)) => bail!("the store at {endpoints} does not answer ({error}): {remedy}"),
             Err(_) => {
                 bail!("the store at {endpoints} does not answer within {ANSWER_WITHIN:?}: {remedy}")
             }
         }
-        let namespace = self.namespace.clone();
-        Ok(Registry::new(
-            kv,
-            RegistryOptions {
-                namespace,
-                ..RegistryOptions::default()
-            },
-        )?)
     }
 }

@@ -1,10 +1,9 @@
-//! The gateway, which finds the user service through the registry.
+//! The gateway, which finds the user service through the registry, and serves the configuration centre on the same store.
 
 use std::net::SocketAddr;
 
 use anyhow::Result;
-use axum::Router;
-use catena_gateway::{Gateway, GatewayOptions, balanced};
+use catena_gateway::{Gateway, GatewayOptions, balanced, config_api};
 use catena_middleware::{
     Health, Outbound, RouteLimits, Transport,
     admit::body::BodyLimits,
@@ -13,6 +12,7 @@ use catena_middleware::{
 use catena_registry::{
     Discovery, Registry, ServiceName, Watcher,
     channel::{self, Channel, ChannelOptions},
+    config::ConfigCenter,
 };
 use futures_util::{StreamExt, future::ready, stream};
 use tokio_util::task::AbortOnDropHandle;
@@ -52,12 +52,16 @@ impl Front {
                 (users, Some(AbortOnDropHandle::new(looking)))
             }
         };
+        let center = ConfigCenter::new(process.kv.clone());
         let gateway = Gateway::new(GatewayOptions {
             users,
-            more: Router::new(),
+            more: config_api::router(center, process.closing.clone()),
             hosts: process.hosts(),
             body: BodyLimits::default(),
-            limits: RouteLimits::default(),
+            limits: RouteLimits {
+                prefixes: vec![(config_api::PREFIX, None)],
+                ..RouteLimits::default()
+            },
             health: process.health.clone(),
             registry: process.series.clone(),
             metrics: process.requests.clone(),

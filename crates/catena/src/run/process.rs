@@ -8,7 +8,7 @@ use catena_middleware::{Health, admit::host::Hosts, observe::RequestMetrics};
 use catena_registry::{Registry, RegistryOptions};
 use catena_telemetry::metrics;
 use tokio::{net::TcpListener, time::timeout};
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::settings::Settings;
 
@@ -24,6 +24,10 @@ pub(crate) struct Process {
     pub(crate) series: Arc<metrics::Registry>,
     pub(crate) requests: Arc<RequestMetrics>,
     pub(crate) registry: Registry,
+    /// The store itself, for what is no matter of the registry.
+    pub(crate) kv: Arc<dyn Kv>,
+    /// Ends requests that wait for something to happen.
+    pub(crate) closing: CancellationToken,
     insecure: bool,
     _watching: AbortOnDropHandle<()>,
 }
@@ -36,7 +40,7 @@ impl Process {
             cold_file: settings.cold_file.clone(),
             ..RegistryOptions::default()
         };
-        let registry = Registry::new(kv, options)?;
+        let registry = Registry::new(kv.clone(), options)?;
         let series = Arc::new(metrics::Registry::new()?);
         let written = registry.clone();
         series.add_writer(move |text| written.write_metrics(text));
@@ -46,6 +50,8 @@ impl Process {
             requests: Arc::new(RequestMetrics::register(&series)?),
             series,
             registry,
+            kv,
+            closing: CancellationToken::new(),
             insecure: settings.insecure,
             _watching: AbortOnDropHandle::new(watching),
         })

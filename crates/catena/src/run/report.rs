@@ -1,7 +1,5 @@
 //! What people are told about what runs: where it is, and lines to paste.
 
-use std::fmt::Write;
-
 use super::Running;
 
 /// Where everything is.
@@ -19,7 +17,7 @@ pub(crate) fn services(running: &Running) -> String {
         rows.push(row("user", &format!("grpc://{address}"), what));
     }
     if let Some(address) = running.gateway() {
-        let what = "/ping, /user/{id}, /users, /healthz, /readyz, /metrics";
+        let what = "/ping, /user/{id}, /users, /v1/config/, /healthz, /readyz, /metrics";
         rows.push(row("gateway", &format!("http://{address}"), what));
     }
     table(&rows)
@@ -43,16 +41,19 @@ fn row(part: &str, place: &str, what: &str) -> [String; 3] {
 }
 
 /// Straight columns, the last one as long as it is.
-pub(crate) fn table(rows: &[[String; 3]]) -> String {
-    let width = |column: usize| {
+pub(crate) fn table<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> String {
+    let widths: [usize; COLUMNS] = std::array::from_fn(|column| {
         let widths = rows.iter().map(|row| row[column].chars().count());
         widths.max().unwrap_or(0)
-    };
-    let (first, second) = (width(0), width(1));
+    });
     let mut text = String::new();
-    for [one, two, three] in rows {
-        let line = format!("{one:first$}  {two:second$}  {three}");
-        writeln!(text, "{}", line.trim_end()).expect("a string takes all that is written");
+    for row in rows {
+        let cells = row.iter().zip(widths);
+        let cells: Vec<String> = cells
+            .map(|(cell, width)| format!("{cell:width$}"))
+            .collect();
+        text.push_str(cells.join("  ").trim_end());
+        text.push('\n');
     }
     text
 }

@@ -65,6 +65,7 @@ impl Services {
         let Self {
             process, mut user, ..
         } = self;
+        process.closing.cancel();
         // What is announced is revoked later, by another step of the same leave-taking.
         let (announced, to_revoke) = oneshot::channel();
         let announce = async {

@@ -149,7 +149,7 @@ impl Visit for Fields {
 }
 
 /// UTC in RFC 3339 with six decimals.
-fn timestamp(since_epoch: Duration) -> String {
+pub fn timestamp(since_epoch: Duration) -> String {
     let secs = since_epoch.as_secs();
     let (year, month, day) = civil(secs / 86_400);
     let (hour, minute, second) = (secs / 3600 % 24, secs / 60 % 60, secs % 60);

@@ -27,6 +27,8 @@ use tracing_subscriber::{
     util::{SubscriberInitExt, TryInitError},
 };
 
+pub use line::timestamp;
+
 use self::{
     line::Line,
     sampling::{LIBRARY, OURS, Sampler},
