@@ -6,7 +6,7 @@ use catena_runtime::{Clock, Runtime};
 use futures_util::{FutureExt, future::Either, pin_mut};
 use tokio::sync::oneshot;
 
-/// Runs `work`, which blocks in disk calls, away from the serving threads.
+/// Runs `work`, which blocks in disk calls, away from the serving threads. Does not complete if the executor ends before it begins.
 pub(crate) async fn blocking<T: Send + 'static>(
     runtime: &Runtime,
     name: &'static str,
@@ -18,7 +18,11 @@ pub(crate) async fn blocking<T: Send + 'static>(
         let _received = done.send(work());
     });
     runtime.tasks.blocking(name, work).await;
-    result.try_recv().expect("the work ran to its end")
+    match result.try_recv() {
+        Ok(result) => result,
+        // The executor ends and has not begun it; what waits for it here ends with the executor.
+        Err(_never_begun) => std::future::pending().await,
+    }
 }
 
 /// Waits for `future`, but no longer than `limit`.
