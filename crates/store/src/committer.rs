@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::{
     Fatal,
     backend::{Backend, Bucket, Change},
-    mvcc::{Base, Layer},
+    mvcc::Layer,
     state::Shared,
 };
 
@@ -44,7 +44,7 @@ impl Committer {
         }
         drop(records);
         sealed.backend.write(&sealed.to_changes())?;
-        let base = Base::new(sealed.backend.clone())?;
+        let base = self.shared.records().0.base.renewed()?;
         self.shared.rebase(base, generation, Some(&sealed.layer));
         if self.shared.is_current(generation) {
             let sizes = &self.shared.sealed_bytes;

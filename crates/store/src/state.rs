@@ -213,7 +213,7 @@ impl Shared {
     pub(crate) fn refresh(&self) -> Result<(), Fatal> {
         let _commit = self.commit.lock();
         let (records, generation) = self.records();
-        let base = Base::new(records.base.backend.clone())?;
+        let base = records.base.renewed()?;
         self.rebase(base, generation, None);
         Ok(())
     }

@@ -13,6 +13,7 @@
 //!   Records │ engine view: 2.0 … 6.0 │ sealed layer: 7.0 │ open layer: 9.0, 9.1 │   ascending, never overlapping
 //! ```
 
+mod cache;
 mod compaction;
 mod hash;
 mod history;

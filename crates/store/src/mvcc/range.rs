@@ -34,13 +34,13 @@ pub(crate) struct ReadView<'a> {
 }
 
 /// A key of an answer with its revision and, once it is fetched, its record.
-struct Found {
-    key: Key,
+struct Found<'a> {
+    key: &'a Key,
     item: Item,
     kv: Option<KeyValue>,
 }
 
-impl ReadView<'_> {
+impl<'a> ReadView<'a> {
     /// Answers a range; the header is left out.
     pub(crate) fn range(&self, request: &pb::RangeRequest) -> Result<pb::RangeResponse, ReadError> {
         let at = self.resolve(request.revision)?;
@@ -82,14 +82,14 @@ impl ReadView<'_> {
     }
 
     /// The first keys of an interval, and how many there are in all.
-    fn find(&self, interval: &Interval, at: i64, limit: Option<usize>) -> (Vec<Found>, i64) {
+    fn find(&self, interval: &'a Interval, at: i64, limit: Option<usize>) -> (Vec<Found<'a>>, i64) {
         let mut found = Vec::new();
         let mut count = 0;
         for (key, item) in self.index.range(interval, at) {
             count += 1;
             if limit.is_none_or(|limit| found.len() < limit) {
                 found.push(Found {
-                    key: key.clone(),
+                    key,
                     item: *item,
                     kv: None,
                 });
@@ -99,7 +99,7 @@ impl ReadView<'_> {
     }
 
     /// Sorts stably, so that ties stay in key order.
-    fn sort(&self, request: &pb::RangeRequest, found: &mut [Found]) -> Result<(), Fatal> {
+    fn sort(&self, request: &pb::RangeRequest, found: &mut [Found<'_>]) -> Result<(), Fatal> {
         let (target, order) = (request.sort_target(), request.sort_order());
         if target == SortTarget::Value {
             for found in found.iter_mut() {
@@ -120,7 +120,7 @@ impl ReadView<'_> {
     }
 
     /// The pair as the answer shows it.
-    fn finish(&self, request: &pb::RangeRequest, found: Found) -> Result<KeyValue, Fatal> {
+    fn finish(&self, request: &pb::RangeRequest, found: Found<'_>) -> Result<KeyValue, Fatal> {
         match (request.keys_only, found.kv) {
             (true, Some(kv)) => Ok(KeyValueView {
                 value: Bytes::new(),
@@ -129,7 +129,7 @@ impl ReadView<'_> {
             .encode()),
             // As etcd since 3.7: from the index alone, which does not know the lease.
             (true, None) => Ok(KeyValueView {
-                key: Bytes::copy_from_slice(&found.key),
+                key: Bytes::copy_from_slice(found.key),
                 create_revision: found.item.create,
                 mod_revision: found.item.main,
                 version: found.item.version,
@@ -181,7 +181,7 @@ fn passes_filters(request: &pb::RangeRequest, item: &Item) -> bool {
         && at_least(request.min_create_revision, item.create)
 }
 
-fn sort_by<K: Ord>(found: &mut [Found], order: SortOrder, key: impl Fn(&Found) -> K) {
+fn sort_by<K: Ord>(found: &mut [Found<'_>], order: SortOrder, key: impl Fn(&Found<'_>) -> K) {
     match order {
         SortOrder::Descend => found.sort_by_cached_key(|found| std::cmp::Reverse(key(found))),
         SortOrder::None | SortOrder::Ascend => found.sort_by_cached_key(key),
@@ -243,10 +243,10 @@ impl StreamCursor {
         let keys = self.chunk_keys.min(left);
         let interval = Interval::new(&self.request.key, &self.request.range_end);
         let mut rest = view.index.range(&interval, self.pinned);
-        let mut found: Vec<Found> = Vec::new();
+        let mut found: Vec<Found<'_>> = Vec::new();
         if !self.request.count_only {
             found.extend(rest.by_ref().take(keys).map(|(key, item)| Found {
-                key: key.clone(),
+                key,
                 item: *item,
                 kv: None,
             }));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use catena_api::KeyValue;
 
-use super::{log::Log, revision::Revision};
+use super::{cache::RecordCache, log::Log, revision::Revision};
 use crate::{
     Fatal,
     backend::{Backend, Bucket, View, Visit},
@@ -28,6 +28,8 @@ pub(crate) struct Layer {
 pub(crate) struct Base {
     pub(crate) backend: Arc<dyn Backend>,
     view: Box<dyn View>,
+    /// Of this engine, whichever view of it.
+    cache: Arc<RecordCache>,
 }
 
 /// All records: those in the view of the engine and, newer than all of these, those in the layers.
@@ -65,6 +67,10 @@ impl Layer {
     }
 
     fn get(&self, revision: Revision) -> Option<&Record> {
+        let oldest = self.records.get(0)?;
+        if revision < oldest.revision {
+            return None;
+        }
         let index = self
             .records
             .partition_point(|record| record.revision < revision);
@@ -77,7 +83,22 @@ impl Layer {
 impl Base {
     pub(crate) fn new(backend: Arc<dyn Backend>) -> Result<Self, Fatal> {
         let view = backend.view()?;
-        Ok(Self { backend, view })
+        let cache = Arc::new(RecordCache::new());
+        Ok(Self {
+            backend,
+            view,
+            cache,
+        })
+    }
+
+    /// The engine as it is now.
+    pub(crate) fn renewed(&self) -> Result<Self, Fatal> {
+        let backend = self.backend.clone();
+        Ok(Self {
+            view: backend.view()?,
+            backend,
+            cache: self.cache.clone(),
+        })
     }
 
     pub(crate) fn view(&self) -> &dyn View {
@@ -127,11 +148,17 @@ impl Records {
                 return Ok(record.kv.clone());
             }
         }
-        let found = self.base.view.get(Bucket::Key, &revision.key(false))?;
-        found.map(KeyValue::from_encoded).ok_or_else(|| {
+        let Base { view, cache, .. } = &*self.base;
+        if let Some(kv) = cache.get(revision) {
+            return Ok(kv);
+        }
+        let found = view.get(Bucket::Key, &revision.key(false))?;
+        let kv = found.map(KeyValue::from_encoded).ok_or_else(|| {
             let Revision { main, sub } = revision;
             Fatal::Lost { main, sub }
-        })
+        })?;
+        cache.insert(revision, &kv);
+        Ok(kv)
     }
 
     /// Visits the records from `from` on, up to main revision `last`, ascending.

@@ -30,9 +30,9 @@ use self::{disk::Storage, view::Snapshot};
 use super::{Bucket, Change, Sizes, View, directory, rewrite::Files};
 use crate::error::Fatal;
 
-/// Memory for pages. The key index answers most questions without the engine, so this serves reads of values and the pages of the
-/// batch being written, and behind it stands the system's page cache.
-const CACHE_BYTES: usize = 64 << 20;
+/// Memory for pages. The key index answers most questions without the engine, and the records that are asked for again are kept apart
+/// from it; so this serves the pages of the batch being written, and behind it stands the system's page cache.
+const CACHE_BYTES: usize = 32 << 20;
 
 /// redb's file within the directory.
 const FILE: &str = "db.redb";
