@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     Endpoint,
-    balance::{Class, Key, Outcome},
+    balance::{Class, Context, Key, Outcome},
 };
 
 /// Attempts of one call. As many dead instances in a row are passed over before ejection has learned of them.
@@ -128,11 +128,20 @@ impl<B: Body<Data = Bytes> + Send + Unpin + 'static> Call<'_, B> {
         let give_up = self
             .deadline
             .map_or(give_up, |deadline| deadline.min(give_up));
+        let mut aside = false;
         loop {
             let tried = [self.dead.as_slice(), &self.refused].concat();
-            match self.fleet.pick(&self.options, &tried, give_up).await {
+            let context = Context {
+                selector: Some(&self.options.selector),
+                hash: self.options.hash,
+                tried: &tried,
+                aside,
+            };
+            match self.fleet.pick(&context, give_up).await {
                 Ok(picked) => return Ok(picked),
                 Err(_none) if !self.refused.is_empty() => self.refused.clear(),
+                // Nobody that was thought well could be reached.
+                Err(_none) if !aside && !self.dead.is_empty() => aside = true,
                 Err(why) => return Err(fleet::nobody(self.fleet, why, last.take())),
             }
         }
@@ -196,7 +205,7 @@ impl<B: Body<Data = Bytes> + Send + Unpin + 'static> Call<'_, B> {
         let Missed { fate, reason } = missed;
         match fate {
             Fate::Unreachable => {
-                in_flight.done(Outcome::from(Class::Failure));
+                in_flight.done(Outcome::from(Class::Unreachable));
                 self.dead.push(chosen.key);
                 Ended::AskNext(unreachable(chosen, reason))
             }

@@ -122,7 +122,7 @@ impl Probe for HttpProbe {
         };
         let status = self.pool.get(endpoint, path).await?;
         match Class::of_http(status) {
-            Class::Failure => Err(format!("GET {path} answers {status}")),
+            Class::Failure | Class::Unreachable => Err(format!("GET {path} answers {status}")),
             Class::Success | Class::Canceled => Ok(()),
         }
     }
