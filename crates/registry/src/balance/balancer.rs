@@ -387,6 +387,7 @@ fn explain(
             Some(Exclusion::Disabled) => &mut error.disabled,
             Some(Exclusion::NotUp) => &mut error.not_up,
             Some(Exclusion::NoEndpoint) => &mut error.no_endpoint,
+            Some(Exclusion::OnlyTls) => &mut error.only_tls,
             None if !group.contains(place) && !asked(slot) => &mut error.not_selected,
             None if !group.contains(place) => &mut error.outside,
             None if tried.contains(&slot.key) => &mut error.tried,

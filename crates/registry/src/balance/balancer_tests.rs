@@ -324,7 +324,7 @@ fn one_put_aside_is_called_when_nobody_else_is_left() {
         assert_eq!(driver.pick(&context).unwrap_err().ejected, 1);
         context.aside = true;
         let pick = driver.pick(&context).unwrap();
-        assert_eq!([pick.instance.id.clone()], *driver.ejected());
+        assert_eq!(*driver.ejected(), [pick.instance.id.as_str()]);
         driver.balancer.set_health(pick.key, false);
         assert_eq!(driver.pick(&context).unwrap_err().unhealthy, 1);
     }

@@ -11,6 +11,7 @@ use super::{
     CallOptions, ChannelOptions, Error,
     deadline::Protocol,
     fleet::{self, Chosen, Fleet, InFlight},
+    peers::StreamGuard,
     replay::{Replay, Source},
 };
 use crate::{
@@ -32,7 +33,14 @@ pub(super) trait Transport: Send + Sync {
         key: Key,
         endpoint: &Endpoint,
         request: Request<Replay<Self::Body>>,
-    ) -> impl Future<Output = Result<Response<Incoming>, Missed>> + Send;
+    ) -> impl Future<Output = Result<Sent, Missed>> + Send;
+}
+
+/// An attempt with its answer's head.
+pub(super) struct Sent {
+    pub(super) response: Response<Incoming>,
+    /// Held until the answer's end, where connections carry several.
+    pub(super) stream: Option<StreamGuard>,
 }
 
 /// An attempt without answer.
@@ -58,6 +66,7 @@ pub(super) struct Answered {
     pub(super) response: Response<Incoming>,
     pub(super) chosen: Chosen,
     pub(super) in_flight: InFlight,
+    pub(super) stream: Option<StreamGuard>,
     pub(super) deadline: Option<Instant>,
 }
 
@@ -165,12 +174,13 @@ impl<B: Body<Data = Bytes> + Send + Unpin + 'static> Call<'_, B> {
             None => Ok(sent.await),
         };
         match sent {
-            Ok(Ok(response)) => {
+            Ok(Ok(Sent { response, stream })) => {
                 in_flight.answered();
                 Ok(Answered {
                     response,
                     chosen,
                     in_flight,
+                    stream,
                     deadline,
                 })
             }
@@ -241,13 +251,8 @@ impl<B: Body<Data = Bytes> + Send + Unpin + 'static> Call<'_, B> {
 /// The request's path at the instance.
 fn uri(endpoint: &Endpoint, uri: &http::Uri) -> http::Uri {
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    let scheme = if endpoint.scheme.is_secure() {
-        "https"
-    } else {
-        "http"
-    };
     http::Uri::builder()
-        .scheme(scheme)
+        .scheme(endpoint.scheme.as_http())
         .authority(endpoint.address())
         .path_and_query(path)
         .build()

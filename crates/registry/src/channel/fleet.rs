@@ -59,11 +59,8 @@ struct State {
 }
 
 impl Fleet {
-    pub(super) fn new(service: ServiceName, scheme: Scheme, options: Options) -> Self {
-        let options = Options {
-            schemes: vec![scheme],
-            ..options
-        };
+    pub(super) fn new(service: ServiceName, schemes: Vec<Scheme>, options: Options) -> Self {
+        let options = Options { schemes, ..options };
         let rng = SmallRng::from_rng(&mut rand::rng());
         let balancer = Balancer::new(options);
         Self {
@@ -102,10 +99,7 @@ impl Fleet {
         }
     }
 
-    fn pick_now(
-        self: &Arc<Self>,
-        context: &Context<'_>,
-    ) -> Result<(Chosen, InFlight), NoInstance> {
+    fn pick_now(self: &Arc<Self>, context: &Context<'_>) -> Result<(Chosen, InFlight), NoInstance> {
         let now = self.now();
         let state = &mut *self.state.lock();
         let Pick {

@@ -66,7 +66,8 @@ impl GrpcProbe {
 
     async fn ask(&self, key: Key, endpoint: &Endpoint, service: &str) -> Result<(), String> {
         let body = Body::new(Full::new(message(service)));
-        let uri = format!("http://{}{GRPC_PATH}", endpoint.address());
+        let scheme = endpoint.scheme.as_http();
+        let uri = format!("{scheme}://{}{GRPC_PATH}", endpoint.address());
         let request = http::Request::post(uri)
             .header("content-type", "application/grpc")
             .header("te", "trailers")
