@@ -399,7 +399,7 @@ async fn reflected(url: &str) -> Result<()> {
 struct Up {
     running: Running,
     gateways: Vec<String>,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Up {
@@ -435,7 +435,7 @@ impl Up {
         Ok(Self {
             running,
             gateways,
-            _dir: dir,
+            dir,
         })
     }
 
@@ -487,7 +487,32 @@ async fn any_process_of_up_may_be_killed(g: &Ground<'_>) -> Result<()> {
     }
     let (code, printed) = up.running.interrupt().await?;
     ensure!(code == 0, "{printed}");
+    // All services have left before the store lost its quorum.
+    let logs = logs(&up.dir.path().join("data"))?;
+    ensure!(logs.matches("\"deregistered\"").count() == 3, "{logs}");
+    for late in [
+        "stays until its lease ends",
+        "cannot be told",
+        "leaves all the same",
+        "what this process holds there",
+    ] {
+        ensure!(!logs.contains(late), "{late}: {logs}");
+    }
     Ok(())
+}
+
+/// All that the processes below a directory have logged.
+fn logs(dir: &Path) -> Result<String> {
+    let mut text = String::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "log") {
+            text.push_str(&fs::read_to_string(&path)?);
+        } else if path.ends_with("real-etcd") {
+            text.push_str(&logs(&path)?);
+        }
+    }
+    Ok(text)
 }
 
 /// The services of `up` on a store that runs already.
@@ -598,6 +623,22 @@ async fn an_operator_lists_follows_and_overrides(g: &Ground<'_>) -> Result<()> {
         user.address
     );
     ensure!(listed == expected, "{listed}");
+
+    // A variable says where the store is, and the flag says it again.
+    let there = |variable: &str, words: &[&str]| {
+        let tool = catena()?.env("CATENA_ENDPOINTS", variable);
+        tool.run(&[&["ctl", "svc", "ls"], words].concat())
+    };
+    let listed = flat(there(&g.cluster.endpoints(), &[])?.ok()?);
+    ensure!(listed == "SERVICE INSTANCES user 1", "{listed}");
+    let nobody = format!("http://127.0.0.1:{}", free_port());
+    let refused = there(&nobody, &[])?.err()?;
+    ensure!(
+        refused.contains(&nobody) && refused.contains("CATENA_ENDPOINTS"),
+        "{refused}"
+    );
+    let listed = flat(there(&nobody, &[&endpoints])?.ok()?);
+    ensure!(listed == "SERVICE INSTANCES user 1", "{listed}");
 
     let watch = catena()?.follow(&["ctl", "svc", &endpoints, "watch", "user"])?;
     watch.prints("+ one").await?;

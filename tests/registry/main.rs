@@ -16,6 +16,7 @@ mod discover;
 mod fanout;
 mod ground;
 mod interop;
+mod killed;
 mod kv;
 mod layouts;
 mod operators;
@@ -55,11 +56,12 @@ fn main() -> ExitCode {
     ];
     let mut trials = Vec::new();
     for subject in &subjects {
-        let once: &[ground::Case] = match subject.stands_for_its_kind() {
-            true => fanout::CASES,
+        let once: &[&[ground::Case]] = match subject.stands_for_its_kind() {
+            true => &[fanout::CASES, killed::CASES],
             false => &[],
         };
-        for (name, case) in chapters.iter().copied().flatten().chain(once) {
+        let once = once.iter().copied();
+        for (name, case) in chapters.iter().copied().chain(once).flatten() {
             let name = format!("{subject}::{name}");
             let subject = subject.clone();
             trials.push(Trial::test(name.clone(), move || {

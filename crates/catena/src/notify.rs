@@ -11,6 +11,9 @@ pub(crate) const READY: &str = "READY=1";
 /// The member is about to stop.
 pub(crate) const STOPPING: &str = "STOPPING=1";
 
+/// The services of a supervised process have left; its member goes on. systemd shows it as it stands.
+pub(crate) const DRAINED: &str = "STATUS=the services have left";
+
 /// Tells the manager, if there is one.
 pub(crate) fn tell(state: &str) -> io::Result<()> {
     match env::var(SOCKET_VARIABLE) {

@@ -8,11 +8,12 @@ use std::{
 use signal_hook::low_level::emulate_default_handler;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    sync::oneshot,
+    sync::mpsc,
 };
 
 /// Set by `catena up` in its members' environment: the member's stdin is a pipe that its supervisor holds open, and the member
-/// stops when the pipe closes. So no member outlives a supervisor that was killed.
+/// stops when the pipe closes. So no member outlives a supervisor that was killed. A line on the pipe asks for the first half of that:
+/// the services leave, and the member, which those of others may need to leave as well, stays until the pipe closes.
 pub(crate) const SUPERVISED_VARIABLE: &str = "CATENA_SUPERVISED";
 
 /// One press of Ctrl-C or one `timeout` may deliver its signal twice, to the process and to its group: that is one request.
@@ -25,9 +26,14 @@ pub(crate) enum Request {
     Interrupt,
     /// SIGTERM.
     Terminate,
+    /// The supervisor wants the services to leave.
+    Drain,
     /// The supervisor closed the pipe, or died.
     Supervisor,
 }
+
+/// What the supervisor writes into the pipe.
+pub(crate) const DRAIN: &[u8] = b"drain\n";
 
 impl Request {
     /// As Go names the signal, which is how etcd logs it.
@@ -35,6 +41,7 @@ impl Request {
         match self {
             Request::Interrupt => "interrupt",
             Request::Terminate => "terminated",
+            Request::Drain => "supervisor drains",
             Request::Supervisor => "supervisor closed",
         }
     }
@@ -45,7 +52,7 @@ impl Request {
         let number = match self {
             Request::Interrupt => SignalKind::interrupt().as_raw_value(),
             Request::Terminate => SignalKind::terminate().as_raw_value(),
-            Request::Supervisor => std::process::exit(0),
+            Request::Drain | Request::Supervisor => std::process::exit(0),
         };
         if std::process::id() == 1 {
             std::process::exit(0);
@@ -63,7 +70,7 @@ pub(crate) struct Requests {
     interrupt: Signal,
     terminate: Signal,
     /// Absent: nobody supervises, or the pipe is closed already.
-    supervisor: Option<oneshot::Receiver<()>>,
+    supervisor: Option<mpsc::Receiver<Request>>,
     /// The last request, and when it came.
     last: Option<(Request, Instant)>,
 }
@@ -91,7 +98,7 @@ impl Requests {
             let request = tokio::select! {
                 _ = self.interrupt.recv() => Request::Interrupt,
                 _ = self.terminate.recv() => Request::Terminate,
-                () = closed(&mut self.supervisor) => Request::Supervisor,
+                request = supervised(&mut self.supervisor) => request,
             };
             let now = Instant::now();
             if !is_echo(self.last, request, now) {
@@ -107,25 +114,31 @@ fn is_echo(last: Option<(Request, Instant)>, request: Request, now: Instant) -> 
     last.is_some_and(|(last, at)| last == request && now.duration_since(at) < ECHO_WITHIN)
 }
 
-/// Completes once, when the pipe has closed.
-async fn closed(supervisor: &mut Option<oneshot::Receiver<()>>) {
-    match supervisor.as_mut() {
-        Some(pipe) => {
-            // The thread that watches it ends by dropping the sender.
-            let _dropped = pipe.await;
+/// What comes through the pipe; its end comes once.
+async fn supervised(supervisor: &mut Option<mpsc::Receiver<Request>>) -> Request {
+    let Some(pipe) = supervisor.as_mut() else {
+        return std::future::pending().await;
+    };
+    match pipe.recv().await {
+        Some(request) => request,
+        // The thread that watches it has ended.
+        None => {
             *supervisor = None;
+            Request::Supervisor
         }
-        None => std::future::pending().await,
     }
 }
 
 /// Reads stdin to its end on a thread of its own, since that read cannot be cancelled.
-fn watch_stdin() -> oneshot::Receiver<()> {
-    let (sender, receiver) = oneshot::channel();
+fn watch_stdin() -> mpsc::Receiver<Request> {
+    // One request there is, beside the end.
+    let (sender, receiver) = mpsc::channel(1);
     std::thread::spawn(move || {
         let mut sink = [0; 64];
-        while matches!(io::stdin().read(&mut sink), Ok(read) if read > 0) {}
-        drop::<oneshot::Sender<()>>(sender);
+        while matches!(io::stdin().read(&mut sink), Ok(read) if read > 0) {
+            // Full if it was asked before, closed if nobody listens any more.
+            let _known = sender.try_send(Request::Drain);
+        }
     });
     receiver
 }

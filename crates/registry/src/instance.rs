@@ -47,6 +47,22 @@ impl Scheme {
         matches!(self, Self::Https | Self::Grpcs)
     }
 
+    /// The scheme of the HTTP below it, as it stands in a request.
+    pub fn as_http(self) -> &'static str {
+        match self.is_secure() {
+            true => "https",
+            false => "http",
+        }
+    }
+
+    /// The same over TLS.
+    pub fn secure(self) -> Self {
+        match self {
+            Self::Http | Self::Https => Self::Https,
+            Self::Grpc | Self::Grpcs => Self::Grpcs,
+        }
+    }
+
     /// Whether the endpoint speaks gRPC.
     pub fn is_grpc(self) -> bool {
         matches!(self, Self::Grpc | Self::Grpcs)

@@ -22,6 +22,7 @@ pub(crate) struct Options {
     #[arg(
         long,
         global = true,
+        env = "CATENA_ENDPOINTS",
         value_name = "URLS",
         value_delimiter = ',',
         default_value = "http://127.0.0.1:2379"
@@ -29,7 +30,13 @@ pub(crate) struct Options {
     endpoints: Vec<String>,
 
     /// The environment on that store
-    #[arg(long, global = true, value_name = "NAME", default_value = "default")]
+    #[arg(
+        long,
+        global = true,
+        env = "CATENA_NAMESPACE",
+        value_name = "NAME",
+        default_value = "default"
+    )]
     namespace: String,
 
     #[command(subcommand)]
@@ -72,7 +79,7 @@ impl Options {
         let endpoints = self.endpoints.join(",");
         let kv = Remote::connect(&self.endpoints, catena_client::Options::default());
         let kv: Arc<dyn Kv> = Arc::new(kv.with_context(|| format!("--endpoints {endpoints}"))?);
-        let remedy = "start it there, or say where it is with --endpoints";
+        let remedy = "start it there, or say where it is with --endpoints or CATENA_ENDPOINTS";
         match timeout(ANSWER_WITHIN, kv.range(request::get("\0"))).await {
             Ok(Ok(_answer)) => Ok(kv),
             Ok(Err(error)) => bail!("the store at {endpoints} does not answer ({error}): {remedy}"),

@@ -25,7 +25,7 @@ pub(crate) mod settings;
 mod store;
 mod user;
 
-use std::{io::IsTerminal, process::ExitCode};
+use std::{io::IsTerminal, pin::pin, process::ExitCode};
 
 use anyhow::{Context, Result};
 use catena_telemetry::log;
@@ -92,13 +92,28 @@ pub(crate) async fn serve(
     requests: &mut Requests,
     ready: impl FnOnce(),
 ) -> Result<ExitCode> {
-    let end = wait(running.store(), requests, ready).await?;
+    let (store, services) = running.into_parts();
+    let mut end = wait(&store, requests, ready).await?;
     tracing::info!("leaving");
     if let Err(error) = notify::tell(notify::STOPPING) {
         tracing::warn!(%error, "failed to notify the service manager");
     }
+    let mut leaving = pin!(services.leave());
+    loop {
+        tokio::select! {
+            () = &mut leaving => break,
+            second = requests.next() => match (&end, second) {
+                // The supervisor waits no longer, or is dead: the rest follows without a pause.
+                (End::Asked(Request::Drain), Request::Supervisor) => end = End::Asked(second),
+                _ => second.end_process(),
+            },
+        }
+    }
+    if let End::Asked(Request::Drain) = end {
+        end = stay(&store, requests).await;
+    }
     tokio::select! {
-        () = running.leave() => {}
+        () = store.stop() => {}
         second = requests.next() => second.end_process(),
     }
     match end {
@@ -106,6 +121,18 @@ pub(crate) async fn serve(
         End::Asked(request) if Requests::is_supervised() => request.end_process(),
         End::Asked(_) | End::Member(Ok(())) => Ok(ExitCode::SUCCESS),
         End::Member(Err(error)) => Err(error),
+    }
+}
+
+/// Keeps the member for those whose services have not left yet, until the supervisor has heard of all.
+async fn stay(store: &Store, requests: &mut Requests) -> End {
+    tracing::info!("the services have left");
+    if let Err(error) = notify::tell(notify::DRAINED) {
+        tracing::warn!(%error, "failed to notify the supervisor");
+    }
+    tokio::select! {
+        ended = store.ended() => End::Member(ended),
+        request = requests.next() => End::Asked(request),
     }
 }
 

@@ -21,7 +21,8 @@ pub(crate) struct Running {
     services: Services,
 }
 
-struct Services {
+/// The services of one process.
+pub(crate) struct Services {
     process: Process,
     user: Option<User>,
     gateway: Option<Front>,
@@ -61,7 +62,8 @@ impl Services {
         })
     }
 
-    async fn leave(self) {
+    /// Leaves in order: nobody is sent here before the doors close, and requests end before the database does.
+    pub(crate) async fn leave(self) {
         let Self {
             process, mut user, ..
         } = self;
@@ -120,9 +122,8 @@ impl Running {
         self.services.gateway.as_ref().map(Front::address)
     }
 
-    /// Leaves in order: nobody is sent here before the doors close, requests end before the database does, and the store goes last.
-    pub(crate) async fn leave(self) {
-        self.services.leave().await;
-        self.store.stop().await;
+    /// The store, which goes last, and what goes before.
+    pub(crate) fn into_parts(self) -> (Store, Services) {
+        (self.store, self.services)
     }
 }

@@ -13,7 +13,7 @@
 //! `catena server` and nothing else. With `--etcd` the same services run on a real etcd.
 //!
 //! The members are processes of this same executable, in process groups of their own, so that Ctrl-C reaches only `up`, which
-//! then stops them in order. A member stops when its pipe closes: that is how `up` asks it to, and what happens by itself when `up`
+//! then stops them in order: first all services leave, which takes a store with a quorum, then the members stop. A member stops when its pipe closes: that is how `up` asks it to, and what happens by itself when `up`
 //! is killed. A real etcd knows no such pipe: it gets SIGTERM from `up`, and stays if `up` is killed. A member that dies is started again, after a pause that grows while it keeps dying;
 //! one that the cluster has removed or refuses is left down, since only its user can bring it back.
 
@@ -25,11 +25,14 @@ mod watch;
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::{Context, Result};
-use tokio::sync::{mpsc, watch as channel};
+use tokio::{
+    sync::{mpsc, watch as channel},
+    time::{Instant, sleep_until},
+};
 
 use self::{
     plan::Plan,
-    watch::{Event, Stop},
+    watch::{Event, STOP_MAX, Stop},
 };
 use crate::shutdown::Requests;
 
@@ -106,11 +109,21 @@ async fn run(plan: Plan) -> Result<ExitCode> {
     drop(events);
     let mut waiting_for: Vec<&str> = processes.iter().map(|one| one.name.as_str()).collect();
     let mut out: Vec<String> = Vec::new();
+    // Whose services have still to leave, and until when that is waited for.
+    let mut leaving: Vec<&str> = Vec::new();
+    let mut leave_by = None;
     loop {
+        let told = *stop.borrow();
+        if told == Stop::Draining && leaving.is_empty() {
+            stop.send_replace(Stop::Cleanly);
+        }
         tokio::select! {
             event = received.recv() => match event {
                 Some(event) => {
                     crate::print(&report::event(&plan, &event));
+                    if let Event::Drained { name } | Event::Stopped { name, .. } | Event::Out { name, .. } = &event {
+                        leaving.retain(|leaving| leaving != name);
+                    }
                     let was_waiting = !waiting_for.is_empty();
                     if let Event::Ready { name, .. } | Event::Out { name, .. } = &event {
                         waiting_for.retain(|waiting| waiting != name);
@@ -125,12 +138,21 @@ async fn run(plan: Plan) -> Result<ExitCode> {
                 None => break,
             },
             request = requests.next() => {
-                let next = match *stop.borrow() {
-                    Stop::Run => Stop::Cleanly,
-                    Stop::Cleanly | Stop::Now => Stop::Now,
+                let next = match told {
+                    Stop::Run => Stop::Draining,
+                    Stop::Draining | Stop::Cleanly | Stop::Now => Stop::Now,
                 };
+                if next == Stop::Draining {
+                    let services = processes.iter().filter(|one| one.has_services);
+                    leaving = services.map(|one| one.name.as_str()).collect();
+                    leaving.retain(|name| !out.iter().any(|out| out == name));
+                    leave_by = Some(Instant::now() + STOP_MAX);
+                }
                 crate::print(&report::stopping(next, request));
                 stop.send_replace(next);
+            }
+            () = sleep_until(leave_by.unwrap_or_else(Instant::now)), if told == Stop::Draining => {
+                leaving.clear();
             }
         }
     }

@@ -100,6 +100,8 @@ pub(super) struct Process {
     pub(super) log: PathBuf,
     /// The data directory, if the process is a member.
     pub(super) member_dir: Option<PathBuf>,
+    /// Whether there are services in it, which leave before any member stops.
+    pub(super) has_services: bool,
 }
 
 impl Process {
@@ -205,6 +207,7 @@ impl Plan {
                     words,
                     log: services.log.clone(),
                     member_dir: None,
+                    has_services: true,
                 }
             }));
         }
@@ -228,6 +231,7 @@ impl Plan {
             words,
             log: member.log.clone(),
             member_dir: Some(member.data_dir.clone()),
+            has_services: self.store == Store::Catena && services.is_some(),
         }
     }
 

@@ -52,6 +52,7 @@ pub(super) fn event(plan: &Plan, event: &Event) -> String {
                 error.map_or_else(String::new, |error| format!("\n  its last error: {error}"))
             )
         }
+        Event::Drained { name } => format!("{name}: the services have left"),
         Event::Out { name, why } => out(plan, name, why),
         Event::NotStarted { name, error, pause } => {
             format!(
@@ -208,7 +209,7 @@ fn table(rows: &[[String; 6]]) -> String {
 pub(super) fn stopping(stop: Stop, request: Request) -> String {
     match stop {
         Stop::Now => "killing what still runs".to_owned(),
-        Stop::Run | Stop::Cleanly => {
+        Stop::Run | Stop::Draining | Stop::Cleanly => {
             format!("\nreceived signal ({}); stopping", request.name())
         }
     }

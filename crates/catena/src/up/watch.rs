@@ -10,6 +10,7 @@ use std::{
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
+    io::AsyncWriteExt,
     net::UnixDatagram,
     process::{Child, Command},
     sync::{mpsc, watch},
@@ -20,7 +21,10 @@ use super::{
     last_words::{self, LastWords},
     plan::Process,
 };
-use crate::{notify, shutdown::SUPERVISED_VARIABLE};
+use crate::{
+    notify,
+    shutdown::{DRAIN, SUPERVISED_VARIABLE},
+};
 
 /// First pause before a member that died is started again: short enough that a cluster is whole again before anybody looks.
 const PAUSE_MIN: Duration = Duration::from_millis(500);
@@ -31,8 +35,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(16);
 /// A member that has run this long was well: the next pause is the first one again.
 const WELL_AFTER: Duration = Duration::from_secs(30);
 
-/// Time that a member has for a clean stop, which includes handing leadership over.
-const STOP_MAX: Duration = Duration::from_secs(15);
+/// Time that a member has for a clean stop, which includes handing leadership over, and that its services have for leaving.
+pub(super) const STOP_MAX: Duration = Duration::from_secs(15);
 
 /// A log larger than this is set aside when its member starts, in place of the one set aside before: so logs take at most twice
 /// this and what one run writes.
@@ -43,6 +47,8 @@ const LOG_BYTES_MAX: u64 = 64 << 20;
 pub(super) enum Stop {
     /// Nothing: go on.
     Run,
+    /// Let the services leave, and start nothing again.
+    Draining,
     /// Stop the member and wait for it.
     Cleanly,
     /// Kill it.
@@ -58,6 +64,8 @@ pub(super) enum Event {
         pid: u32,
         took: Duration,
     },
+    /// The services in the member have left.
+    Drained { name: String },
     /// The member ended unasked.
     Died {
         name: String,
@@ -162,7 +170,7 @@ impl Watch {
             self.tell(event).await;
             tokio::select! {
                 () = sleep(pause) => {}
-                () = told(&self.stop, Stop::Cleanly) => {
+                () = told(&self.stop, Stop::Draining) => {
                     let name = self.process.name.clone();
                     return self.tell(Event::Stopped { name, status: None }).await;
                 }
@@ -219,8 +227,9 @@ impl Watch {
 
     async fn run_once(&mut self, mut child: Child, started: Instant) -> End {
         // Taken out of the child, since waiting for a child closes a stdin that is still in it.
-        let stdin = child.stdin.take();
+        let mut stdin = child.stdin.take();
         let mut is_ready = false;
+        let mut is_told = false;
         loop {
             let mut state = [0; 64];
             tokio::select! {
@@ -228,14 +237,28 @@ impl Watch {
                     (Ok(status), Stop::Run) => End::Died(status),
                     (status, _) => End::Stopped(status.ok()),
                 },
-                received = self.socket.recv(&mut state), if !is_ready => {
+                received = self.socket.recv(&mut state) => {
                     let state = received.map_or(&[][..], |length| &state[..length]);
-                    if state == notify::READY.as_bytes() {
+                    if state == notify::DRAINED.as_bytes() {
+                        let name = self.process.name.clone();
+                        self.tell(Event::Drained { name }).await;
+                    } else if state == notify::READY.as_bytes() && !is_ready {
                         is_ready = true;
                         self.founded = true;
                         let name = self.process.name.clone();
                         let (pid, took) = (child.id().unwrap_or(0), started.elapsed());
                         self.tell(Event::Ready { name, pid, took }).await;
+                    }
+                }
+                () = told(&self.stop, Stop::Draining), if !is_told => {
+                    is_told = true;
+                    if self.process.has_services && self.process.member_dir.is_none() {
+                        drop(stdin);
+                        return End::Stopped(stop_child(child, &self.stop).await);
+                    }
+                    if let Some(pipe) = stdin.as_mut().filter(|_| self.process.has_services) {
+                        // An error means that it has ended by itself.
+                        let _ended = pipe.write_all(DRAIN).await;
                     }
                 }
                 () = told(&self.stop, Stop::Cleanly) => {

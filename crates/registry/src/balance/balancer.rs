@@ -29,6 +29,8 @@ pub struct Context<'a> {
     pub hash: Option<u64>,
     /// The instances that it has tried.
     pub tried: &'a [Key],
+    /// Whether one that is put aside may take it, if nobody else is left: it has nothing to lose then.
+    pub aside: bool,
 }
 
 /// The instance that takes a call.
@@ -185,6 +187,7 @@ impl Balancer {
         let wish = Wish {
             hash: context.hash,
             tried: context.tried,
+            aside: context.aside,
             rtt_unknown: self.rtt_unknown,
             now,
         };
@@ -225,7 +228,9 @@ impl Balancer {
         slot.stop_waiting(token.call);
         let elapsed = now.saturating_sub(token.started);
         match outcome.class {
-            Class::Failure => slot.ewma.record_failure(outcome.retry_after, now),
+            Class::Failure | Class::Unreachable => {
+                slot.ewma.record_failure(outcome.retry_after, now);
+            }
             // What was given up early is no sample, but the instance is at least that slow.
             Class::Canceled
                 if slot
@@ -382,6 +387,7 @@ fn explain(
             Some(Exclusion::Disabled) => &mut error.disabled,
             Some(Exclusion::NotUp) => &mut error.not_up,
             Some(Exclusion::NoEndpoint) => &mut error.no_endpoint,
+            Some(Exclusion::OnlyTls) => &mut error.only_tls,
             None if !group.contains(place) && !asked(slot) => &mut error.not_selected,
             None if !group.contains(place) => &mut error.outside,
             None if tried.contains(&slot.key) => &mut error.tried,

@@ -271,6 +271,66 @@ fn failing_ones_are_ejected_half_at_most_and_tried_again() {
 }
 
 #[test]
+fn unreachable_one_is_ejected_at_once_by_every_rule() {
+    for algorithm in Algorithm::ALL {
+        let mut driver = Driver::of(algorithm, &fleet(4));
+        let mut key = 0;
+        let mut call = |driver: &mut Driver| {
+            key += 1;
+            let context = Context {
+                hash: Some(hash::mix(key)),
+                ..Context::default()
+            };
+            let pick = driver.pick(&context).unwrap();
+            let is_dead = pick.instance.id == "i0001";
+            let class = match is_dead {
+                true => Class::Unreachable,
+                false => Class::Success,
+            };
+            driver.balancer.done(pick.token, class.into(), driver.now);
+            is_dead
+        };
+        // 40 calls a second for a minute, of which those after the second one count.
+        let mut late = 0;
+        for tick in 0..2400 {
+            driver.now = Duration::from_millis(25 * tick);
+            late += usize::from(call(&mut driver) && tick > 80);
+        }
+        assert_eq!(driver.ejected(), ["i0001"], "{algorithm}");
+        // Trials, each after twice the pause before; the first pauses may be half as long as they are on average.
+        assert!(late <= 7, "{algorithm}: {late} calls to the dead one");
+    }
+}
+
+#[test]
+fn one_put_aside_is_called_when_nobody_else_is_left() {
+    for algorithm in Algorithm::ALL {
+        let mut driver = Driver::of(algorithm, &fleet(2));
+        let mut tried = Vec::new();
+        for class in [Class::Unreachable, Class::Unreachable, Class::Success] {
+            // The first is put aside; the second, which may not be, is met again, and again in vain.
+            let context = Context {
+                hash: Some(1),
+                ..Context::default()
+            };
+            let pick = driver.pick(&context).unwrap();
+            tried = vec![pick.key];
+            driver.balancer.done(pick.token, class.into(), driver.now);
+        }
+        let mut context = Context {
+            tried: &tried,
+            ..Context::default()
+        };
+        assert_eq!(driver.pick(&context).unwrap_err().ejected, 1);
+        context.aside = true;
+        let pick = driver.pick(&context).unwrap();
+        assert_eq!(*driver.ejected(), [pick.instance.id.as_str()]);
+        driver.balancer.set_health(pick.key, false);
+        assert_eq!(driver.pick(&context).unwrap_err().unhealthy, 1);
+    }
+}
+
+#[test]
 fn panic_ignores_ejections_and_is_counted() {
     let mut driver = Driver::of(Algorithm::Random, &fleet(1));
     driver.fail(&["i0000"]);

@@ -1,12 +1,16 @@
 //! Putting an instance aside because calls to it fail.
 //!
 //! ```text
-//!           5 failures in a row, or too many of the last ten seconds'
+//!           5 failures in a row, or too many of the last ten seconds', or no connection
 //!      In ─────────────────────────────────────────────────────────────▶ Out, 1 s × 2ⁿ
 //!       ▲                                                               │ time is over
 //!       └──────────────── success ─── Trial: one call at a time ◀───────┘
 //!                                       └── failure ──▶ Out, twice as long
 //! ```
+//!
+//! One connection that cannot be made is enough, as in gRPC, where it takes an address out of the picker until a pause is over. Five
+//! in a row would never come together where they are needed: a rule that goes by cost avoids the instance after the first, and
+//! meets it only once in a while, until its lease is over.
 //!
 //! The balancer decides whether an instance may be put aside at all, for it alone sees how many are.
 
@@ -93,18 +97,22 @@ impl Ejection {
         if decides && self.stand == (Stand::Trial { in_flight: true }) {
             match class {
                 Class::Success => self.readmit(now),
-                Class::Failure => return true,
+                Class::Failure | Class::Unreachable => return true,
                 Class::Canceled => self.stand = Stand::Trial { in_flight: false },
             }
             return false;
         }
         match class {
             Class::Success => self.failures_in_row = 0,
-            Class::Failure => self.failures_in_row = self.failures_in_row.saturating_add(1),
+            Class::Failure | Class::Unreachable => {
+                self.failures_in_row = self.failures_in_row.saturating_add(1);
+            }
             Class::Canceled => return false,
         }
-        self.window.record(class == Class::Failure, now);
-        class == Class::Failure && self.stand == Stand::In && self.is_failing(options, now)
+        let failed = class != Class::Success;
+        self.window.record(failed, now);
+        let is_failing = class == Class::Unreachable || failed && self.is_failing(options, now);
+        self.stand == Stand::In && is_failing
     }
 
     /// Puts the instance aside and returns until when. `salt` makes the jitter this caller's and this instance's own.
@@ -235,6 +243,19 @@ mod tests {
         assert!(!record(&mut ejection, &[true; 4], secs(1)));
         assert!(!ejection.record(Class::Canceled, false, &OPTIONS, secs(1)));
         assert!(record(&mut ejection, &[true], secs(1)));
+    }
+
+    #[test]
+    fn connection_that_cannot_be_made_ejects() {
+        let mut ejection = Ejection::new(secs(0));
+        record(&mut ejection, &[false; 100], secs(1));
+        assert!(ejection.record(Class::Unreachable, false, &OPTIONS, secs(1)));
+        let until = ejection.eject(&OPTIONS, 0, secs(1));
+        // Calls that were under way find the same out and change nothing.
+        assert!(!ejection.record(Class::Unreachable, false, &OPTIONS, secs(1)));
+        ejection.wake(until);
+        ejection.begin();
+        assert!(ejection.record(Class::Unreachable, true, &OPTIONS, until));
     }
 
     #[test]

@@ -13,6 +13,8 @@ pub struct NoInstance {
     pub not_up: usize,
     /// Without an endpoint of a scheme that the caller speaks.
     pub no_endpoint: usize,
+    /// With endpoints behind TLS only, which the caller does not speak.
+    pub only_tls: usize,
     /// Of another version, or without a label that the call asks for.
     pub not_selected: usize,
     /// Of weight 0 beside others, or not of the caller's subset.
@@ -37,6 +39,7 @@ impl fmt::Display for NoInstance {
             (self.disabled, "disabled"),
             (self.not_up, "not up"),
             (self.no_endpoint, "without a usable endpoint"),
+            (self.only_tls, "behind TLS, which the caller does not speak"),
             (self.not_selected, "of other version or labels"),
             (self.outside, "of weight 0 or outside the subset"),
             (self.unhealthy, "unhealthy"),

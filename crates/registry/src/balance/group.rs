@@ -46,8 +46,29 @@ pub(super) struct Epochs {
 pub(super) struct Wish<'a> {
     pub(super) hash: Option<u64>,
     pub(super) tried: &'a [Key],
+    pub(super) aside: bool,
     pub(super) rtt_unknown: f64,
     pub(super) now: Duration,
+}
+
+impl<'a> Wish<'a> {
+    fn view(&self, slots: &'a [Slot], pool: &'a [usize], options: &'a Options) -> View<'a> {
+        View {
+            slots,
+            pool,
+            options,
+            hash: self.hash,
+            rtt_unknown: self.rtt_unknown,
+            now: self.now,
+        }
+    }
+
+    fn untried(&self, slots: &[Slot], places: &[usize]) -> Vec<usize> {
+        let places = places.iter().copied();
+        places
+            .filter(|place| !self.tried.contains(&slots[*place].key))
+            .collect()
+    }
 }
 
 impl Group {
@@ -112,9 +133,16 @@ impl Group {
         if spills {
             order.reverse();
         }
-        order.into_iter().find_map(|tier| {
+        let well = order.into_iter().find_map(|tier| {
             let tier = self.tiers.get_mut(tier)?;
             tier.choose(slots, options, wish, rng)
+        });
+        if well.is_some() || !wish.aside {
+            return well;
+        }
+        order.into_iter().find_map(|tier| {
+            let tier = self.tiers.get_mut(tier)?;
+            tier.choose_aside(slots, options, wish, rng)
         })
     }
 
@@ -191,20 +219,26 @@ impl Tier {
         wish: Wish<'_>,
         rng: &mut SmallRng,
     ) -> Option<usize> {
-        let mut view = View {
-            slots,
-            pool: &self.pool,
-            options,
-            hash: wish.hash,
-            rtt_unknown: wish.rtt_unknown,
-            now: wish.now,
-        };
         if wish.tried.is_empty() {
+            let view = wish.view(slots, &self.pool, options);
             return self.rule.choose(&view, rng);
         }
-        let untried = |place: &usize| !wish.tried.contains(&slots[*place].key);
-        let left: Vec<usize> = self.pool.iter().copied().filter(untried).collect();
-        view.pool = &left;
+        let left = wish.untried(slots, &self.pool);
+        let view = wish.view(slots, &left, options);
+        self.rule.choose_again(&view, rng)
+    }
+
+    /// Chooses among all that checks have not found dead.
+    fn choose_aside(
+        &mut self,
+        slots: &[Slot],
+        options: &Options,
+        wish: Wish<'_>,
+        rng: &mut SmallRng,
+    ) -> Option<usize> {
+        let mut left = wish.untried(slots, &self.members);
+        left.retain(|place| slots[*place].alive);
+        let view = wish.view(slots, &left, options);
         self.rule.choose_again(&view, rng)
     }
 }

@@ -24,7 +24,8 @@
 //! Steps 1 to 4 depend on the list alone, so their result is kept (`group`) and costs a pick nothing.
 //!
 //! What is known of an instance lives in its `slot` and survives every change of the list that keeps its address and epoch.
-//! A failed call never picks again by itself: the caller names what it has tried in [`Context::tried`] and asks once more.
+//! A failed call never picks again by itself: the caller names what it has tried in [`Context::tried`] and asks once more. If nobody is
+//! left then, it may ask for those that stand aside ([`Context::aside`]): a guess that was wrong must not fail a call.
 
 mod balancer;
 #[cfg(test)]

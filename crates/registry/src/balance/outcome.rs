@@ -7,8 +7,10 @@ use std::time::Duration;
 pub enum Class {
     /// It answered. An answer that blames the request, such as HTTP 404 or gRPC 3, is one too.
     Success,
-    /// It did not connect, or its answer blames itself: HTTP 429 and 5xx, gRPC 4, 8, 13, 14 and 15.
+    /// Its answer blames itself, or never came: HTTP 429 and 5xx, gRPC 4, 8, 13, 14 and 15.
     Failure,
+    /// No connection to it could be made. This says more than a failed call: any other would have failed too.
+    Unreachable,
     /// The caller gave up before the end, which says nothing about the instance but how long it took until then.
     Canceled,
 }

@@ -13,6 +13,8 @@ pub enum Exclusion {
     NotUp,
     /// It has no endpoint of a scheme that the caller speaks.
     NoEndpoint,
+    /// The same, but it would have one if the caller spoke TLS.
+    OnlyTls,
 }
 
 impl Exclusion {
@@ -22,10 +24,12 @@ impl Exclusion {
             Some(Self::Disabled)
         } else if instance.status != Status::Up {
             Some(Self::NotUp)
-        } else if instance.endpoint(schemes).is_none() {
-            Some(Self::NoEndpoint)
-        } else {
+        } else if instance.endpoint(schemes).is_some() {
             None
+        } else {
+            let schemes: Vec<_> = schemes.iter().map(|scheme| scheme.secure()).collect();
+            let secure = instance.endpoint(&schemes);
+            Some(secure.map_or(Self::NoEndpoint, |_| Self::OnlyTls))
         }
     }
 }
@@ -93,6 +97,10 @@ mod tests {
         assert_eq!(
             exclusion(|i| i.endpoints[0].scheme = Scheme::Http),
             Some(Exclusion::NoEndpoint)
+        );
+        assert_eq!(
+            exclusion(|i| i.endpoints[0].scheme = Scheme::Grpcs),
+            Some(Exclusion::OnlyTls)
         );
     }
 

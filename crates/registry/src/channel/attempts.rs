@@ -11,11 +11,12 @@ use super::{
     CallOptions, ChannelOptions, Error,
     deadline::Protocol,
     fleet::{self, Chosen, Fleet, InFlight},
+    peers::StreamGuard,
     replay::{Replay, Source},
 };
 use crate::{
     Endpoint,
-    balance::{Class, Key, Outcome},
+    balance::{Class, Context, Key, Outcome},
 };
 
 /// Attempts of one call. As many dead instances in a row are passed over before ejection has learned of them.
@@ -32,7 +33,14 @@ pub(super) trait Transport: Send + Sync {
         key: Key,
         endpoint: &Endpoint,
         request: Request<Replay<Self::Body>>,
-    ) -> impl Future<Output = Result<Response<Incoming>, Missed>> + Send;
+    ) -> impl Future<Output = Result<Sent, Missed>> + Send;
+}
+
+/// An attempt with its answer's head.
+pub(super) struct Sent {
+    pub(super) response: Response<Incoming>,
+    /// Held until the answer's end, where connections carry several.
+    pub(super) stream: Option<StreamGuard>,
 }
 
 /// An attempt without answer.
@@ -58,6 +66,7 @@ pub(super) struct Answered {
     pub(super) response: Response<Incoming>,
     pub(super) chosen: Chosen,
     pub(super) in_flight: InFlight,
+    pub(super) stream: Option<StreamGuard>,
     pub(super) deadline: Option<Instant>,
 }
 
@@ -128,11 +137,20 @@ impl<B: Body<Data = Bytes> + Send + Unpin + 'static> Call<'_, B> {
         let give_up = self
             .deadline
             .map_or(give_up, |deadline| deadline.min(give_up));
+        let mut aside = false;
         loop {
             let tried = [self.dead.as_slice(), &self.refused].concat();
-            match self.fleet.pick(&self.options, &tried, give_up).await {
+            let context = Context {
+                selector: Some(&self.options.selector),
+                hash: self.options.hash,
+                tried: &tried,
+                aside,
+            };
+            match self.fleet.pick(&context, give_up).await {
                 Ok(picked) => return Ok(picked),
                 Err(_none) if !self.refused.is_empty() => self.refused.clear(),
+                // Nobody that was thought well could be reached.
+                Err(_none) if !aside && !self.dead.is_empty() => aside = true,
                 Err(why) => return Err(fleet::nobody(self.fleet, why, last.take())),
             }
         }
@@ -156,12 +174,13 @@ impl<B: Body<Data = Bytes> + Send + Unpin + 'static> Call<'_, B> {
             None => Ok(sent.await),
         };
         match sent {
-            Ok(Ok(response)) => {
+            Ok(Ok(Sent { response, stream })) => {
                 in_flight.answered();
                 Ok(Answered {
                     response,
                     chosen,
                     in_flight,
+                    stream,
                     deadline,
                 })
             }
@@ -196,7 +215,7 @@ impl<B: Body<Data = Bytes> + Send + Unpin + 'static> Call<'_, B> {
         let Missed { fate, reason } = missed;
         match fate {
             Fate::Unreachable => {
-                in_flight.done(Outcome::from(Class::Failure));
+                in_flight.done(Outcome::from(Class::Unreachable));
                 self.dead.push(chosen.key);
                 Ended::AskNext(unreachable(chosen, reason))
             }
@@ -232,13 +251,8 @@ impl<B: Body<Data = Bytes> + Send + Unpin + 'static> Call<'_, B> {
 /// The request's path at the instance.
 fn uri(endpoint: &Endpoint, uri: &http::Uri) -> http::Uri {
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    let scheme = if endpoint.scheme.is_secure() {
-        "https"
-    } else {
-        "http"
-    };
     http::Uri::builder()
-        .scheme(scheme)
+        .scheme(endpoint.scheme.as_http())
         .authority(endpoint.address())
         .path_and_query(path)
         .build()

@@ -16,7 +16,7 @@ use super::{
     attempts::{self, Answered},
     deadline::Protocol,
     fleet::{Chosen, InFlight},
-    peers,
+    peers::{self, StreamGuard},
 };
 use crate::balance::{Class, Outcome};
 
@@ -36,6 +36,7 @@ pub struct AnswerBody {
 #[derive(Debug)]
 struct Call {
     in_flight: InFlight,
+    _stream: Option<StreamGuard>,
     chosen: Chosen,
     protocol: Protocol,
     /// What the head of the answer says.
@@ -50,11 +51,13 @@ impl AnswerBody {
             response,
             chosen,
             in_flight,
+            stream,
             deadline,
         } = answered;
         let (parts, inner) = response.into_parts();
         let call = Call {
             in_flight,
+            _stream: stream,
             chosen,
             protocol,
             head: head_outcome(protocol, parts.status, &parts.headers),

@@ -18,7 +18,7 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use super::{CallOptions, Error};
+use super::Error;
 use crate::{
     Change, ClientSlot, Endpoint, Instance, Scheme, ServiceName,
     balance::{Balancer, Class, Context, Key, NoInstance, Options, Outcome, Pick, SlotView, Token},
@@ -59,11 +59,8 @@ struct State {
 }
 
 impl Fleet {
-    pub(super) fn new(service: ServiceName, scheme: Scheme, options: Options) -> Self {
-        let options = Options {
-            schemes: vec![scheme],
-            ..options
-        };
+    pub(super) fn new(service: ServiceName, schemes: Vec<Scheme>, options: Options) -> Self {
+        let options = Options { schemes, ..options };
         let rng = SmallRng::from_rng(&mut rand::rng());
         let balancer = Balancer::new(options);
         Self {
@@ -84,18 +81,17 @@ impl Fleet {
     /// Chooses an instance. If there is none because discovery has not answered yet, waits for its answer, until `give_up`.
     pub(super) async fn pick(
         self: &Arc<Self>,
-        options: &CallOptions,
-        tried: &[Key],
+        context: &Context<'_>,
         give_up: Instant,
     ) -> Result<(Chosen, InFlight), NoInstance> {
         let mut changes = self.synced.subscribe();
         loop {
             let is_synced = *changes.borrow_and_update();
-            match self.pick_now(options, tried) {
-                Err(_none) if !is_synced && tried.is_empty() => {
+            match self.pick_now(context) {
+                Err(_none) if !is_synced && context.tried.is_empty() => {
                     let waited = timeout_at(give_up, changes.changed()).await;
                     if !matches!(waited, Ok(Ok(()))) {
-                        return self.pick_now(options, tried);
+                        return self.pick_now(context);
                     }
                 }
                 picked => return picked,
@@ -103,16 +99,7 @@ impl Fleet {
         }
     }
 
-    fn pick_now(
-        self: &Arc<Self>,
-        options: &CallOptions,
-        tried: &[Key],
-    ) -> Result<(Chosen, InFlight), NoInstance> {
-        let context = Context {
-            selector: Some(&options.selector),
-            hash: options.hash,
-            tried,
-        };
+    fn pick_now(self: &Arc<Self>, context: &Context<'_>) -> Result<(Chosen, InFlight), NoInstance> {
         let now = self.now();
         let state = &mut *self.state.lock();
         let Pick {
@@ -120,7 +107,7 @@ impl Fleet {
             instance,
             endpoint,
             token,
-        } = state.balancer.pick(&context, now, &mut state.rng)?;
+        } = state.balancer.pick(context, now, &mut state.rng)?;
         let chosen = Chosen {
             key,
             instance,

@@ -66,9 +66,10 @@ impl Channel {
         slot: Option<ClientSlot>,
         options: ChannelOptions,
     ) -> Self {
-        let fleet = Fleet::new(service, Scheme::Grpc, options.balance.clone());
+        let schemes = options.schemes(Scheme::Grpc);
+        let fleet = Fleet::new(service, schemes, options.balance.clone());
         let fleet = Arc::new(fleet);
-        let peers = Arc::new(Peers::new(options.connect_timeout));
+        let peers = Arc::new(Peers::new(options.connect_timeout, options.tls.clone()));
         let mut tasks = JoinSet::new();
         let (idle, swept) = (options.idle, Arc::clone(&peers));
         let every = (idle / 4).max(SWEEP_MIN);

@@ -1,25 +1,32 @@
 //! The same for HTTP/1.1.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    task::{self, Poll},
+    time::Duration,
+};
 
 use bytes::Bytes;
-use futures_util::Stream;
-use http::{Request, Response};
+use futures_util::{Stream, future::BoxFuture};
+use http::{Request, Response, Uri};
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
-    rt::{TokioExecutor, TokioTimer},
+    rt::{TokioExecutor, TokioIo, TokioTimer},
 };
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::timeout};
+use tower::Service;
 
 use super::{
     AnswerBody, ChannelOptions, Error, Totals,
-    attempts::{self, Fate, Missed, Transport},
+    attempts::{self, Fate, Missed, Sent, Transport},
     deadline::Protocol,
     fleet::{self, Fleet},
     peers::reason,
     replay::Replay,
+    stream,
+    tls::{HTTP1, Tls, TlsError},
 };
 use crate::{
     Change, ClientSlot, Discovery, Endpoint, Result, Scheme, ServiceName,
@@ -53,7 +60,64 @@ struct Shared {
 /// The connections: as many for each instance as calls are made at once.
 #[derive(Clone, Debug)]
 pub(crate) struct Pool {
-    client: Client<HttpConnector, Replay<RequestBody>>,
+    client: Client<Connector, Replay<RequestBody>>,
+}
+
+/// Makes connections, secure ones where the scheme says so.
+#[derive(Clone, Debug)]
+struct Connector {
+    http: HttpConnector,
+    tls: Option<Arc<Tls>>,
+    limit: Duration,
+}
+
+impl Connector {
+    fn new(options: &ChannelOptions) -> Self {
+        let mut http = HttpConnector::new();
+        http.set_connect_timeout(Some(options.connect_timeout));
+        http.set_nodelay(true);
+        http.enforce_http(false);
+        let tls = options.tls.clone();
+        Self {
+            http,
+            tls: tls.map(|options| Arc::new(Tls::new(options, HTTP1))),
+            limit: options.connect_timeout,
+        }
+    }
+
+    async fn connect(mut self, uri: Uri) -> Result<TokioIo<stream::Stream>, ConnectError> {
+        let host = uri.host().unwrap_or_default().to_owned();
+        let tls = match uri.scheme_str() {
+            Some("https") => Some(self.tls.ok_or(TlsError::Off)?),
+            _ => None,
+        };
+        let stream = self.http.call(uri).await?.into_inner();
+        Ok(TokioIo::new(match tls {
+            None => stream::Stream::Plain(stream),
+            Some(tls) => stream::Stream::Tls(Box::new(tls.connect(&host, stream).await?)),
+        }))
+    }
+}
+
+type ConnectError = Box<dyn std::error::Error + Send + Sync>;
+
+impl Service<Uri> for Connector {
+    type Response = TokioIo<stream::Stream>;
+    type Error = ConnectError;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.http.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let connector = self.clone();
+        let limit = self.limit;
+        Box::pin(async move {
+            let connected = timeout(limit, connector.connect(uri)).await;
+            connected.unwrap_or_else(|_elapsed| Err(format!("no answer within {limit:?}").into()))
+        })
+    }
 }
 
 impl HttpClient {
@@ -75,7 +139,8 @@ impl HttpClient {
         slot: Option<ClientSlot>,
         options: ChannelOptions,
     ) -> Self {
-        let fleet = Fleet::new(service, Scheme::Http, options.balance.clone());
+        let schemes = options.schemes(Scheme::Http);
+        let fleet = Fleet::new(service, schemes, options.balance.clone());
         let fleet = Arc::new(fleet);
         let pool = Pool::new(&options);
         let mut tasks = JoinSet::new();
@@ -130,21 +195,19 @@ impl HttpClient {
 
 impl Pool {
     fn new(options: &ChannelOptions) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(options.connect_timeout));
-        connector.set_nodelay(true);
         let client = Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(options.idle)
             .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
-            .build(connector);
+            .build(Connector::new(options));
         Self { client }
     }
 
     /// Asks for a path of an instance; the status.
     pub(crate) async fn get(&self, endpoint: &Endpoint, path: &str) -> Result<u16, String> {
-        let uri = format!("http://{}{path}", endpoint.address());
+        let scheme = endpoint.scheme.as_http();
+        let uri = format!("{scheme}://{}{path}", endpoint.address());
         let body: RequestBody = http_body_util::Empty::new()
             .map_err(|never| match never {})
             .boxed_unsync();
@@ -166,8 +229,9 @@ impl Transport for Pool {
         _key: Key,
         _endpoint: &Endpoint,
         request: Request<Replay<RequestBody>>,
-    ) -> Result<Response<Incoming>, Missed> {
-        self.client.request(request).await.map_err(|error| {
+    ) -> Result<Sent, Missed> {
+        let sent = self.client.request(request).await;
+        let response = sent.map_err(|error| {
             let fate = if error.is_connect() {
                 Fate::Unreachable
             } else {
@@ -175,6 +239,8 @@ impl Transport for Pool {
             };
             let reason = reason(&error);
             Missed { fate, reason }
-        })
+        })?;
+        let stream = None;
+        Ok(Sent { response, stream })
     }
 }

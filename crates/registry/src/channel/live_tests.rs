@@ -1,8 +1,10 @@
 //! The channel and the client against real servers in this process. What is asserted of time is that nothing hangs.
 
+mod connections;
 mod grpc_server;
 mod http_server;
 mod stubborn;
+mod tls;
 
 use std::{
     sync::{

@@ -20,8 +20,14 @@
 //!
 //! # What is kept
 //!
-//! One HTTP/2 connection for each instance, made at the first call, tried every 20 seconds, closed after 5 minutes without a call. An
+//! One HTTP/2 connection for each instance, made at the first call, tried every 20 seconds, closed after 5 minutes without a call. A
+//! second one is made once more than 80 % of the streams that the instance takes on the first are in use, and goes as it came. An
 //! instance that leaves the list, or drains, gets no new calls, and its connection ends with the last one.
+//!
+//! # What is encrypted
+//!
+//! An endpoint of the scheme `grpcs` or `https` is spoken to over TLS, and any other is not: nothing is tried both ways, and neither the
+//! certificate nor its name is ever let pass ([`TlsOptions`]). Of several endpoints the first counts that the channel speaks.
 //!
 //! # Deadlines
 //!
@@ -32,8 +38,8 @@ mod attempts;
 mod body;
 mod deadline;
 mod error;
-mod first_byte;
 mod fleet;
+mod greeting;
 mod grpc;
 mod http_client;
 #[cfg(test)]
@@ -41,6 +47,8 @@ mod live_tests;
 mod metrics;
 mod peers;
 mod replay;
+mod stream;
+mod tls;
 
 use std::time::Duration;
 
@@ -51,9 +59,10 @@ pub use fleet::Totals;
 pub use grpc::Channel;
 pub use http_client::HttpClient;
 pub use metrics::write_metrics;
+pub use tls::{Identity, Roots, TlsOptions};
 pub(crate) use {fleet::Fleet, http_client::Pool, peers::Peers};
 
-use crate::{balance, balance::Selector, health};
+use crate::{Scheme, balance, balance::Selector, health};
 
 /// How a service is called.
 #[derive(Clone, Debug)]
@@ -64,6 +73,8 @@ pub struct ChannelOptions {
     pub health: Option<health::Options>,
     /// How long a call may last that says nothing itself: 2 seconds; `None` for ever.
     pub timeout: Option<Duration>,
+    /// How instances behind TLS are spoken to: they are trusted as the system says. With `None` they are not spoken to.
+    pub tls: Option<TlsOptions>,
     /// How long a connection may take until the other end speaks: 1 second.
     pub connect_timeout: Duration,
     /// A connection without calls for this long is closed: 5 minutes.
@@ -78,10 +89,19 @@ impl Default for ChannelOptions {
             balance: balance::Options::default(),
             health: Some(health::Options::default()),
             timeout: Some(Duration::from_secs(2)),
+            tls: Some(TlsOptions::default()),
             connect_timeout: Duration::from_secs(1),
             idle: Duration::from_secs(300),
             discovery_wait: Duration::from_secs(2),
         }
+    }
+}
+
+impl ChannelOptions {
+    /// The schemes that a channel speaks which speaks this one.
+    fn schemes(&self, plain: Scheme) -> Vec<Scheme> {
+        let secure = self.tls.as_ref().map(|_options| plain.secure());
+        std::iter::once(plain).chain(secure).collect()
     }
 }
 

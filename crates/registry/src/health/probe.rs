@@ -66,7 +66,8 @@ impl GrpcProbe {
 
     async fn ask(&self, key: Key, endpoint: &Endpoint, service: &str) -> Result<(), String> {
         let body = Body::new(Full::new(message(service)));
-        let uri = format!("http://{}{GRPC_PATH}", endpoint.address());
+        let scheme = endpoint.scheme.as_http();
+        let uri = format!("{scheme}://{}{GRPC_PATH}", endpoint.address());
         let request = http::Request::post(uri)
             .header("content-type", "application/grpc")
             .header("te", "trailers")
@@ -122,7 +123,7 @@ impl Probe for HttpProbe {
         };
         let status = self.pool.get(endpoint, path).await?;
         match Class::of_http(status) {
-            Class::Failure => Err(format!("GET {path} answers {status}")),
+            Class::Failure | Class::Unreachable => Err(format!("GET {path} answers {status}")),
             Class::Success | Class::Canceled => Ok(()),
         }
     }

@@ -77,6 +77,12 @@ impl Server {
         Self::start_with(id, builder).await
     }
 
+    /// One that takes so many calls at once on a connection.
+    pub(super) async fn start_with_streams(id: &str, streams: u32) -> Self {
+        let builder = tonic::transport::Server::builder().max_concurrent_streams(streams);
+        Self::start_with(id, builder).await
+    }
+
     async fn start_with(id: &str, mut builder: tonic::transport::Server) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -211,7 +217,7 @@ fn head(body: Body) -> Response<Body> {
 }
 
 /// A message and the status that all is well.
-fn message(text: &[u8]) -> Response<Body> {
+pub(super) fn message(text: &[u8]) -> Response<Body> {
     let mut bytes = BytesMut::new();
     bytes.put_u8(0);
     bytes.put_u32(u32::try_from(text.len()).unwrap());
