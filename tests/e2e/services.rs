@@ -30,6 +30,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case!(processes_find_one_another),
         case!(an_operator_lists_follows_and_overrides),
         case!(an_operator_publishes_and_takes_back),
+        case!(an_operator_gives_to_some_and_says_what_must_be),
         case!(a_doctor_names_what_is_planted).ours(),
         case!(a_store_that_is_not_there_is_waited_for).fresh(&[]),
         case!(one_file_is_enough_for_all_in_one_process).ours(),
@@ -743,6 +744,70 @@ async fn an_operator_publishes_and_takes_back(g: &Ground<'_>) -> Result<()> {
     ensure!(answer.body.contains("port = 1"), "{answer:?}");
     let (code, printed) = gateway.running.terminate().await?;
     ensure!(code == 0, "{printed}");
+    g.ok(&["del", "--prefix", "/config"])?;
+    Ok(())
+}
+
+async fn an_operator_gives_to_some_and_says_what_must_be(g: &Ground<'_>) -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let endpoints = format!("--endpoints={}", g.cluster.endpoints());
+    let run = |words: &[&str]| catena()?.run(&[&["ctl", "config", &endpoints], words].concat());
+    let config = |words: &[&str]| run(words)?.ok();
+    let flat = |text: String| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let file = |name: &str, text: &str| -> Result<String> {
+        let path = dir.path().join(name);
+        fs::write(&path, text)?;
+        Ok(path.display().to_string())
+    };
+    let (one, two) = (file("one", "port = 1\n")?, file("two", "port = 2\n")?);
+    let schema = r#"{"properties":{"port":{"type":"integer","maximum":2}}}"#;
+    let (schema_file, wrong) = (file("schema", schema)?, file("wrong", "port = 3\n")?);
+    config(&["put", "bar", "app.toml", &one])?;
+
+    let missing = run(&["schema", "get", "bar", "app.toml"])?.err()?;
+    ensure!(missing.contains("has no schema"), "{missing}");
+    config(&["schema", "put", "bar", "app.toml", &schema_file])?;
+    ensure!(config(&["schema", "get", "bar", "app.toml"])? == schema);
+    let refused = run(&["put", "bar", "app.toml", &wrong])?.err()?;
+    ensure!(refused.contains("port must keep to maximum 2"), "{refused}");
+
+    let gray = |words: &[&str]| run(&[&["gray"], words].concat());
+    let nobody = gray(&["put", "bar", "app.toml", "first", &two])?.err()?;
+    ensure!(nobody.contains("--percent"), "{nobody}");
+    let refused = gray(&["put", "bar", "app.toml", "first", &wrong, "--percent=10"])?.err()?;
+    ensure!(refused.contains("port must keep to maximum 2"), "{refused}");
+    let put = [
+        "put",
+        "bar",
+        "app.toml",
+        "first",
+        &two,
+        "--percent=10",
+        "--label=zone=a",
+    ];
+    gray(&[&put[..], &["--id=b-1,b-2", "--priority=-3"]].concat())?.ok()?;
+    let listed = flat(gray(&["ls", "bar", "app.toml"])?.ok()?);
+    ensure!(
+        listed
+            == "RULE PRIORITY BYTES FOR first -3 9 10 % of the instances with zone=a, and b-1, b-2",
+        "{listed}"
+    );
+    ensure!(config(&["get", "bar", "app.toml"])? == "port = 1\n");
+    let told = gray(&["promote", "bar", "app.toml", "first"])?.ok()?;
+    ensure!(told.contains("version 2 is published"), "{told}");
+    ensure!(config(&["get", "bar", "app.toml"])? == "port = 2\n");
+    gray(&put)?.ok()?;
+    gray(&["abort", "bar", "app.toml", "first"])?.ok()?;
+    let gone = gray(&["abort", "bar", "app.toml", "first"])?.err()?;
+    ensure!(
+        gone.contains("does not exist") && gone.contains("gray ls"),
+        "{gone}"
+    );
+
+    config(&["schema", "rm", "bar", "app.toml"])?;
+    config(&["put", "bar", "app.toml", &wrong])?;
+    let listed = flat(config(&["listeners", "bar"])?);
+    ensure!(listed == "INSTANCE DOCUMENT VERSION STATE WHY", "{listed}");
     g.ok(&["del", "--prefix", "/config"])?;
     Ok(())
 }

@@ -14,6 +14,7 @@ mod doctor;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod help;
+mod man;
 mod member;
 mod notify;
 mod run;
@@ -67,6 +68,8 @@ enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+    /// Print the manual page, or write one for every command into a directory
+    Man(man::Options),
     /// Make a member's data directory from a snapshot file
     Restore(snapshot::Options),
     /// Print the version
@@ -111,6 +114,7 @@ fn own(arguments: &[String]) -> ExitCode {
             print(String::from_utf8_lossy(&text).trim_end());
             Ok(ExitCode::SUCCESS)
         }
+        Command::Man(options) => man::main(&options),
         Command::Restore(options) => snapshot::main(&options),
         Command::Version => {
             print(&format!("catena {}", version::own()));

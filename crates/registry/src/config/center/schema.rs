@@ -9,6 +9,7 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
 use catena_client::{
     pb::TxnRequest,
     request::{self, Operation},
@@ -20,7 +21,7 @@ use super::{ConfigCenter, publish::at_most};
 use crate::config::{DocumentName, Error, Format, Result, Violation, key::Kind, tree};
 
 /// The largest schema: much longer than one that anybody can read.
-const SCHEMA_BYTES_MAX: usize = 256 * 1024;
+pub const SCHEMA_BYTES_MAX: usize = 256 * 1024;
 
 /// The largest pattern once it is compiled, and how many there may be.
 const PATTERN_BYTES_MAX: usize = 256 * 1024;
@@ -419,6 +420,12 @@ fn keeps_length(rule: &str, bound: u64, value: &Value) -> bool {
 }
 
 impl ConfigCenter {
+    /// What a document must be, as it was set; nothing if anything may stand there.
+    pub async fn schema(&self, name: &DocumentName) -> Result<Option<Bytes>> {
+        let answer = self.kv.range(request::get(name.key(Kind::Schema))).await?;
+        Ok(answer.kvs.first().map(|kv| kv.value()))
+    }
+
     /// Sets what a document must be from its next publication on, or takes that away. What stands there now must satisfy it.
     pub async fn set_schema(&self, name: &DocumentName, schema: Option<&[u8]>) -> Result<()> {
         let key = name.key(Kind::Schema);

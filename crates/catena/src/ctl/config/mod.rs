@@ -1,18 +1,25 @@
 //! `catena ctl config`: documents of configuration, their versions and who follows them.
 
+mod gray;
+mod schema;
+
 use std::{
     io::{self, Read, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
 use catena_registry::config::{
-    AppName, Change, ConfigCenter, DocumentName, Expect, Format, Meta, center::PUBLISHED_BYTES_MAX,
+    AppName, Applied, Change, ConfigCenter, DocumentName, Expect, Format, Meta,
+    center::PUBLISHED_BYTES_MAX,
 };
 use catena_telemetry::log::timestamp;
 
 use crate::run::report::table;
+
+/// How documents can be written.
+const FORMATS: [&str; 5] = ["toml", "yaml", "json", "properties", "text"];
 
 /// What can be done with documents.
 #[derive(clap::Subcommand, Clone, Debug)]
@@ -39,7 +46,7 @@ pub(super) enum Verb {
         /// The file with the document; - for standard input
         file: PathBuf,
         /// How it is written; without it, as the version before, or as the document's ending says
-        #[arg(long, value_name = "FORMAT", value_parser = ["toml", "yaml", "json", "properties", "text"])]
+        #[arg(long, value_name = "FORMAT", value_parser = FORMATS)]
         format: Option<String>,
         /// Publish only if this is the present version; 0 if there must be none
         #[arg(long, value_name = "VERSION")]
@@ -80,11 +87,22 @@ pub(super) enum Verb {
         /// One of its documents; all if none is named
         doc: Option<String>,
     },
+    /// List what each running instance made of the documents
+    Listeners {
+        /// The application
+        app: String,
+    },
+    /// Give a document to some instances first
+    #[command(subcommand)]
+    Gray(gray::Verb),
+    /// Say what a document must be
+    #[command(subcommand)]
+    Schema(schema::Verb),
 }
 
 /// Names a document.
 #[derive(clap::Args, Clone, Debug)]
-pub(super) struct Name {
+pub(in crate::ctl) struct Name {
     /// The application, `app@profile` for one of its profiles, or `_shared`
     app: String,
     /// The document, such as app.toml
@@ -93,7 +111,7 @@ pub(super) struct Name {
 
 /// Names who publishes.
 #[derive(clap::Args, Clone, Debug)]
-pub(super) struct Author {
+pub(in crate::ctl) struct Author {
     /// Who publishes it; without it, what the variable USER says
     #[arg(long, value_name = "NAME")]
     author: Option<String>,
@@ -127,7 +145,7 @@ pub(super) async fn run(center: &ConfigCenter, namespace: &str, verb: Verb) -> R
         } => {
             let name = name.document(namespace)?;
             let change = Change {
-                content: read(&file)?.into(),
+                content: read(&file, PUBLISHED_BYTES_MAX)?.into(),
                 format: format.as_deref().and_then(Format::from_name),
                 author: author.name(),
                 comment,
@@ -150,6 +168,9 @@ pub(super) async fn run(center: &ConfigCenter, namespace: &str, verb: Verb) -> R
             Ok(())
         }
         Verb::Watch { app, doc } => watch(center, &AppName::new(namespace, &app)?, doc).await,
+        Verb::Listeners { app } => listeners(center, &AppName::new(namespace, &app)?).await,
+        Verb::Gray(verb) => gray::run(center, namespace, verb).await,
+        Verb::Schema(verb) => schema::run(center, namespace, verb).await,
     }
 }
 
@@ -178,9 +199,27 @@ async fn get(center: &ConfigCenter, name: &DocumentName, version: Option<u64>) -
         .context("cannot write to standard output")
 }
 
-/// The bytes of a file, no more than a document may have.
-fn read(file: &PathBuf) -> Result<Vec<u8>> {
-    let limit = PUBLISHED_BYTES_MAX as u64 + 1;
+/// What each instance made of each document, one in a line.
+async fn listeners(center: &ConfigCenter, app: &AppName) -> Result<()> {
+    let mut rows = vec![row(["INSTANCE", "DOCUMENT", "VERSION", "STATE", "WHY"])];
+    for (instance, documents) in center.listeners(app).await? {
+        for (doc, listener) in documents {
+            let state = match listener.state {
+                Applied::Applied => "applied",
+                Applied::Rejected => "rejected",
+                Applied::RestartRequired => "restart required",
+            };
+            let version = listener.version.to_string();
+            rows.push(row([&instance, &doc, &version, state, &listener.error]));
+        }
+    }
+    crate::print(table(&rows).trim_end());
+    Ok(())
+}
+
+/// The bytes of a file, or of standard input, up to a bound.
+fn read(file: &Path, bytes_max: usize) -> Result<Vec<u8>> {
+    let limit = bytes_max as u64 + 1;
     let mut content = Vec::new();
     let read = match file.as_os_str() == "-" {
         true => io::stdin().take(limit).read_to_end(&mut content),
@@ -188,9 +227,9 @@ fn read(file: &PathBuf) -> Result<Vec<u8>> {
             .and_then(|opened| opened.take(limit).read_to_end(&mut content)),
     };
     read.with_context(|| format!("cannot read {}", file.display()))?;
-    if content.len() > PUBLISHED_BYTES_MAX {
+    if content.len() > bytes_max {
         bail!(
-            "{} is larger than {PUBLISHED_BYTES_MAX} bytes, which is the most that a document may have",
+            "{} is larger than {bytes_max} bytes, which is the most that is taken",
             file.display()
         );
     }
