@@ -12,9 +12,10 @@
 //! Each member carries the services, which register in the cluster and find one another there; with `--members-only` it is a
 //! `catena server` and nothing else. With `--etcd` the same services run on a real etcd.
 //!
-//! The members are processes of this same executable, in process groups of their own, so that Ctrl-C reaches only `up`, which
-//! then stops them in order: first all services leave, which takes a store with a quorum, then the members stop. A member stops when its pipe closes: that is how `up` asks it to, and what happens by itself when `up`
-//! is killed. A real etcd knows no such pipe: it gets SIGTERM from `up`, and stays if `up` is killed. A member that dies is started again, after a pause that grows while it keeps dying;
+//! The members are processes of this same executable, in process groups of their own, so that Ctrl-C reaches only `up`, which then
+//! stops them in order: first all services leave, which takes a store with a quorum, then the members stop. A member stops when its
+//! pipe closes: that is how `up` asks it to, and what happens by itself when `up` is killed. A real etcd knows no such pipe: it gets
+//! SIGTERM from `up`, and stays if `up` is killed. A member that dies is started again, after a pause that grows while it keeps dying;
 //! one that the cluster has removed or refuses is left down, since only its user can bring it back.
 
 mod last_words;
