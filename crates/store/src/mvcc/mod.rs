@@ -4,7 +4,8 @@
 //! never altered, only appended and, by compaction, deleted. Two structures lead to them:
 //!
 //! - the [`Index`] knows, for each key, the revisions of its changes. It lies in memory whole and is copy-on-write;
-//! - [`Records`] finds the record of a revision: in the overlay of what the engine does not have yet, else in a view of the engine.
+//! - [`Records`] finds the record of a revision: in the overlay of what the engine does not have yet, else in a view of the engine,
+//!   or among those that were read from it before.
 //!
 //! ```text
 //!   Index   "a" ─▶ 2.0 (create 2, version 1), 5.0 (create 2, version 2), 7.0 tombstone, 9.1 (create 9, version 1)
