@@ -52,6 +52,7 @@ mod remedy;
 pub mod restore;
 mod service;
 mod shared;
+mod sole;
 mod start;
 mod status;
 mod stop;

@@ -23,6 +23,7 @@ use tokio::sync::oneshot;
 use crate::{
     Ballot, Observer,
     blocking::blocking,
+    sole::Sole,
     types::{Entry, LogId, Types, Vote},
     wire::{self, decode_entry, encode_entry},
 };
@@ -38,14 +39,21 @@ const APPLY_BYTES_MAX: usize = 1 << 20;
 pub(crate) struct Log {
     runtime: Runtime,
     wal: Wal,
+    sole: Arc<Sole>,
     observer: Arc<dyn Observer>,
 }
 
 impl Log {
-    pub(crate) fn new(runtime: Runtime, wal: Wal, observer: Arc<dyn Observer>) -> Self {
+    pub(crate) fn new(
+        runtime: Runtime,
+        wal: Wal,
+        sole: Arc<Sole>,
+        observer: Arc<dyn Observer>,
+    ) -> Self {
         Self {
             runtime,
             wal,
+            sole,
             observer,
         }
     }
@@ -230,6 +238,7 @@ impl<C: Types> RaftLogStorage<C> for Log {
     {
         let records = entries
             .into_iter()
+            .inspect(|entry| self.sole.appending(entry))
             .map(|entry| Record::Entry {
                 index: entry.log_id.index,
                 data: encode_entry(&entry),

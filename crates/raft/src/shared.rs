@@ -69,6 +69,25 @@ impl Shared {
         }
     }
 
+    /// The term that this member leads, if it is the whole cluster and has applied all that was committed before: then what it has
+    /// applied is all that anybody was ever told.
+    pub(crate) fn sole_leader(&self) -> Option<u64> {
+        let term = self.leadership.borrow().led_term()?;
+        let is_sole = self.machine.sole.is() && self.machine.is_applied_term(term);
+        is_sole.then_some(term)
+    }
+
+    /// The term that this member leads, if that needs no question: nobody else is there, or a quorum has answered so lately that it
+    /// elects nobody yet. While leadership is handed over, that says nothing.
+    pub(crate) fn surely_led_term(&self) -> Option<u64> {
+        let confirmed = || {
+            let is_kept = !self.handing_over.load(Ordering::SeqCst);
+            let lease = self.rules.election / 2;
+            is_kept.then(|| self.consensus.confirmed_within(lease))?
+        };
+        self.sole_leader().or_else(confirmed)
+    }
+
     pub(crate) fn now(&self) -> Duration {
         self.runtime.clock.now()
     }

@@ -69,6 +69,7 @@ pub(crate) async fn start<C: Types>(
         Log::new(
             runtime.clone(),
             machine.wal.clone(),
+            machine.sole.clone(),
             config.observer.clone(),
         ),
         StateMachine::new(machine.clone()),
@@ -82,6 +83,10 @@ pub(crate) async fn start<C: Types>(
         contact: 2 * config.election,
         idle: openraft_config.install_snapshot_timeout(),
     });
+    let found = consensus.configuration();
+    if let Some(at) = found.at {
+        machine.sole.found(at.index, found.peers.into_keys());
+    }
     let (leadership_sender, leadership) = watch::channel(Leadership::default());
     let following = consensus.follow(leadership_sender);
     tasks.push(runtime.tasks.spawn("leadership", following));

@@ -44,7 +44,12 @@ impl StoreBuilder<Prod, Log, StateMachine, Guard> for Builder {
             _commit: runtime.tasks.spawn("commit", Box::pin(commit)),
             _dir: dir,
         };
-        let log = Log::new(runtime, made.wal, Arc::new(Blind));
+        let log = Log::new(
+            runtime,
+            made.wal,
+            made.machine.sole.clone(),
+            Arc::new(Blind),
+        );
         Ok((guard, log, StateMachine::new(made.machine)))
     }
 }

@@ -3,7 +3,11 @@
 use std::{future::Future, pin::Pin};
 
 use futures_util::future::AbortHandle;
-use tokio::{runtime::Handle, sync::oneshot};
+use tokio::{
+    runtime::{Handle, RuntimeFlavor},
+    sync::oneshot,
+    task::block_in_place,
+};
 
 /// A boxed future that may move between threads.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -23,6 +27,12 @@ pub trait Tasks: Send + Sync + 'static {
         name: &'static str,
         work: Box<dyn FnOnce() + Send>,
     ) -> BoxFuture<'static, ()>;
+
+    /// Runs `work`, which may take long, before it returns; the thread's other tasks go on elsewhere meanwhile (in a simulation: after
+    /// it).
+    fn in_place(&self, work: &mut dyn FnMut()) {
+        work();
+    }
 }
 
 /// A spawned task; dropping it aborts the task.
@@ -118,5 +128,14 @@ impl Tasks for SystemTasks {
                 std::panic::resume_unwind(error.into_panic());
             }
         })
+    }
+
+    fn in_place(&self, work: &mut dyn FnMut()) {
+        let here = Handle::try_current().map(|here| here.runtime_flavor());
+        match here {
+            Ok(RuntimeFlavor::MultiThread) => block_in_place(work),
+            // No other task can go on.
+            Ok(_) | Err(_) => work(),
+        }
     }
 }

@@ -70,14 +70,13 @@ impl Server {
         A: DeserializeOwned,
         F: Future<Output = Result<A, Refusal>>,
     {
-        let body = codec::encode(question);
         let asked = self.in_time(async {
             loop {
                 let leadership = self.leadership();
                 let answer = match leadership.leader {
                     None => Err(Refusal::NotLeader),
                     Some(id) if id == self.node.member_id() => here().await,
-                    Some(id) => self.ask_remote(id, method, body.clone()).await,
+                    Some(id) => self.ask_remote(id, method, codec::encode(question)).await,
                 };
                 match answer {
                     Err(Refusal::NotLeader) => self.runtime.clock.sleep(RETRY_INTERVAL).await,
@@ -125,12 +124,7 @@ impl Server {
 
     /// Takes the notes of these leases back, all in one command.
     async fn unnote(&self, term: u64, ids: &[i64]) -> Result<(), Refusal> {
-        let now = self.runtime.clock.now();
-        let noted: Vec<i64> = ids
-            .iter()
-            .filter(|&&id| self.lessor.is_noted(now, id))
-            .copied()
-            .collect();
+        let noted = self.lessor.noted(self.runtime.clock.now(), ids);
         lease_clock::clear_notes(self, term, &noted)
             .await
             .map_err(|_| Refusal::NotLeader)

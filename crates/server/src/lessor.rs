@@ -17,6 +17,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    ops::Bound,
     time::Duration,
 };
 
@@ -48,9 +49,9 @@ pub(crate) struct Lessor {
 struct Primary {
     term: u64,
     timers: HashMap<i64, Timer>,
-    /// By deadline.
+    /// By the time to look whether the lease has ended.
     ends: BTreeSet<(Duration, i64)>,
-    /// By the time of the next note.
+    /// By the time to look whether a note is due.
     notes: BTreeSet<(Duration, i64)>,
 }
 
@@ -61,6 +62,15 @@ struct Timer {
     deadline: Duration,
     note_at: Duration,
     note: Note,
+    looks: Looks,
+}
+
+/// When the clock looks at a lease. A renewal moves what is due and not the looks at it, which then find that it is too early: so a
+/// renewal costs no more than its lookup.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Looks {
+    end: Duration,
+    note: Duration,
 }
 
 /// Whether the store holds a note of what is left of a lease.
@@ -72,6 +82,13 @@ enum Note {
         until: Duration,
     },
     Standing,
+}
+
+impl Timer {
+    /// Whether something is due before the clock looks.
+    fn is_looked_at_late(&self) -> bool {
+        self.deadline < self.looks.end || self.note_at < self.looks.note
+    }
 }
 
 impl Note {
@@ -119,6 +136,7 @@ impl Lessor {
                     deadline: now + extend + left,
                     note_at: now + note_interval(ttl),
                     note: Note::of(lease.remaining_ttl_secs),
+                    looks: Looks::default(),
                 },
             );
         }
@@ -194,30 +212,36 @@ impl Lessor {
         let Some(primary) = guard.as_mut() else {
             return Renewal::NotPrimary;
         };
-        match primary.timers.get(&id).copied() {
-            None => Renewal::Unknown,
-            Some(timer) if timer.deadline <= now => Renewal::Expired,
-            Some(timer) if timer.note != Note::None => match timer.note {
-                Note::Pending { until } if until > now => Renewal::Noting,
-                _ => Renewal::Noted,
-            },
-            Some(timer) => {
-                let renewed = Timer {
-                    deadline: now + timer.ttl,
-                    note_at: now + timer.ttl.mul_f64(QUIET_SHARE).max(NOTE_INTERVAL_MIN),
-                    ..timer
-                };
-                primary.insert(id, renewed);
-                Renewal::Renewed(timer.ttl.as_secs() as i64)
+        let Some(timer) = primary.timers.get_mut(&id) else {
+            return Renewal::Unknown;
+        };
+        match timer.note {
+            _ if timer.deadline <= now => Renewal::Expired,
+            Note::Pending { until } if until > now => Renewal::Noting,
+            Note::Pending { .. } | Note::Standing => Renewal::Noted,
+            Note::None => {
+                timer.deadline = now + timer.ttl;
+                timer.note_at = now + timer.ttl.mul_f64(QUIET_SHARE).max(NOTE_INTERVAL_MIN);
+                let renewed = *timer;
+                if renewed.is_looked_at_late() {
+                    primary.insert(id, renewed);
+                }
+                Renewal::Renewed(renewed.ttl.as_secs() as i64)
             }
         }
     }
 
-    /// Whether the store holds a note that must be taken back before a renewal.
-    pub(crate) fn is_noted(&self, now: Duration, id: i64) -> bool {
+    /// Those of `ids` of which the store holds a note that must be taken back before a renewal.
+    pub(crate) fn noted(&self, now: Duration, ids: &[i64]) -> Vec<i64> {
         let guard = self.primary.lock();
-        let timer = guard.as_ref().and_then(|primary| primary.timers.get(&id));
-        timer.is_some_and(|timer| timer.deadline > now && timer.note == Note::Standing)
+        let Some(primary) = guard.as_ref() else {
+            return Vec::new();
+        };
+        let is_noted = |id: &&i64| {
+            let timer = primary.timers.get(*id);
+            timer.is_some_and(|timer| timer.deadline > now && timer.note == Note::Standing)
+        };
+        ids.iter().filter(is_noted).copied().collect()
     }
 
     /// Whole seconds until the lease ends, truncated toward zero, with the term in which they were counted.
@@ -234,17 +258,14 @@ impl Lessor {
     /// All leases, the one that ends first at the front; `None` where time does not run.
     pub(crate) fn by_deadline(&self) -> Option<Vec<i64>> {
         let guard = self.primary.lock();
-        let primary = guard.as_ref()?;
-        Some(primary.ends.iter().map(|&(_, id)| id).collect())
+        Some(guard.as_ref()?.by_deadline())
     }
 
     /// Leases whose deadline has passed, at most `max`.
     pub(crate) fn expired(&self, now: Duration, max: usize) -> Vec<i64> {
-        let guard = self.primary.lock();
-        guard.as_ref().map_or_else(Vec::new, |primary| {
-            let due = primary.ends.range(..=(now, i64::MAX));
-            due.take(max).map(|&(_, id)| id).collect()
-        })
+        let mut guard = self.primary.lock();
+        let ended = guard.as_mut().map(|primary| primary.ended(now, max));
+        ended.unwrap_or_default()
     }
 
     /// Notes that are due, at most `max`, to be brought to the store until `until`; the next of each is scheduled.
@@ -258,9 +279,8 @@ impl Lessor {
         let Some(primary) = guard.as_mut() else {
             return Vec::new();
         };
-        let due = primary.notes.range(..=(now, i64::MAX)).take(max);
-        let due: Vec<i64> = due.map(|&(_, id)| id).collect();
-        let notes = due
+        let notes = primary
+            .due_for_note(now, max)
             .into_iter()
             .filter_map(|id| primary.note(id, now, until));
         notes.collect()
@@ -272,9 +292,8 @@ impl Lessor {
         let Some(primary) = guard.as_mut() else {
             return Vec::new();
         };
-        // In the order of their ends, which is the same whatever the map's.
-        let all: Vec<i64> = primary.ends.iter().map(|&(_, id)| id).collect();
-        let notes = all
+        let notes = primary
+            .by_deadline()
             .into_iter()
             .filter_map(|id| primary.note(id, now, until));
         notes.collect()
@@ -305,22 +324,75 @@ impl Primary {
             deadline: now + ttl,
             note_at: now + note_interval(ttl),
             note: Note::None,
+            looks: Looks::default(),
         };
         self.insert(id, timer);
     }
 
-    fn insert(&mut self, id: i64, timer: Timer) {
+    /// Takes a timer up, or in the place of another, and looks at it when something is due.
+    fn insert(&mut self, id: i64, mut timer: Timer) {
         self.remove(id);
-        self.ends.insert((timer.deadline, id));
-        self.notes.insert((timer.note_at, id));
+        timer.looks = Looks {
+            end: timer.deadline,
+            note: timer.note_at,
+        };
+        self.ends.insert((timer.looks.end, id));
+        self.notes.insert((timer.looks.note, id));
         self.timers.insert(id, timer);
     }
 
     fn remove(&mut self, id: i64) -> Option<Timer> {
         let timer = self.timers.remove(&id)?;
-        self.ends.remove(&(timer.deadline, id));
-        self.notes.remove(&(timer.note_at, id));
+        self.ends.remove(&(timer.looks.end, id));
+        self.notes.remove(&(timer.looks.note, id));
         Some(timer)
+    }
+
+    /// All leases, in an order that does not depend on the map's.
+    fn by_deadline(&self) -> Vec<i64> {
+        let deadlines = self.timers.iter();
+        let mut ends: Vec<_> = deadlines.map(|(id, timer)| (timer.deadline, *id)).collect();
+        ends.sort_unstable();
+        ends.into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// Leases whose time is up, by deadline.
+    fn ended(&mut self, now: Duration, max: usize) -> Vec<i64> {
+        let mut ended = self.due(now, max, |primary| &primary.ends, |timer| timer.deadline);
+        ended.sort_unstable();
+        ended.into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// Leases that are to be noted.
+    fn due_for_note(&mut self, now: Duration, max: usize) -> Vec<i64> {
+        let due = self.due(now, max, |primary| &primary.notes, |timer| timer.note_at);
+        due.into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// Looks at the leases whose time for that has come: those of which something is due, at most `max`, and since when. The others
+    /// are looked at again when it is.
+    fn due(
+        &mut self,
+        now: Duration,
+        max: usize,
+        looks: impl Fn(&Self) -> &BTreeSet<(Duration, i64)>,
+        at: impl Fn(&Timer) -> Duration,
+    ) -> Vec<(Duration, i64)> {
+        let mut due = Vec::new();
+        let mut looked_at = Bound::Unbounded;
+        let until = Bound::Included((now, i64::MAX));
+        while due.len() < max
+            && let Some(&look) = looks(self).range((looked_at, until)).next()
+        {
+            looked_at = Bound::Excluded(look);
+            let (_, id) = look;
+            match self.timers.get(&id).copied() {
+                Some(timer) if at(&timer) > now => self.insert(id, timer),
+                Some(timer) => due.push((at(&timer), id)),
+                None => {}
+            }
+        }
+        due
     }
 
     /// What is left of a lease, rounded up, and when to note it again; `None` if its time is up.
@@ -459,6 +531,29 @@ mod tests {
         assert_eq!(lessor.expired(after(18.9), 9), [] as [i64; 0]);
         assert_eq!(lessor.renew(after(19.0), 1), Renewal::Expired);
         assert_eq!(lessor.renew(NOW, 2), Renewal::Unknown);
+    }
+
+    #[test]
+    fn a_renewal_that_shortens_is_looked_at_in_time() {
+        let lessor = Lessor::default();
+        lessor.promote(7, NOW, Duration::from_secs(60), &[lease(1, 10, 0)]);
+        assert_eq!(lessor.renew(NOW, 1), Renewal::Renewed(10));
+        assert_eq!(lessor.expired(after(10.0), 9), [1]);
+    }
+
+    #[test]
+    fn many_renewals_between_two_looks_end_once() {
+        let lessor = primary(&[lease(1, 10, 0), lease(2, 4, 0)]);
+        for second in 1..30 {
+            assert_eq!(
+                lessor.renew(after(f64::from(second)), 1),
+                Renewal::Renewed(10)
+            );
+        }
+        assert_eq!(lessor.expired(after(39.0), 9), [2, 1]);
+        assert_eq!(lessor.by_deadline(), Some(vec![2, 1]));
+        lessor.follow(after(39.0), LeaseChange::Revoked { id: 1 });
+        assert_eq!(lessor.expired(after(99.0), 9), [2]);
     }
 
     #[test]

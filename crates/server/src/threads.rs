@@ -18,8 +18,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::hall;
 
-/// Two, so that a large apply does not hold up heartbeats; more than a few have nothing to do, since most of the work has one owner.
-const WORKERS: (usize, usize) = (2, 4);
+/// Threads of consensus: a quarter of the cores, at most so many, since most of the work has one owner. A second thread on two cores
+/// costs a hand-over at each step of a write; what takes long makes room for the others by itself.
+const WORKERS_MAX: usize = 4;
 
 /// Work that blocks and has not ended by then is left to itself.
 const END_WITHIN: Duration = Duration::from_secs(10);
@@ -37,10 +38,9 @@ pub(crate) struct Threads {
 impl Threads {
     /// Starts them.
     pub(crate) fn start() -> Self {
-        let (min, max) = WORKERS;
-        let cores = thread::available_parallelism().map_or(min, usize::from);
+        let cores = thread::available_parallelism().map_or(1, usize::from);
         let runtime = runtime::Builder::new_multi_thread()
-            .worker_threads(cores.clamp(min, max))
+            .worker_threads((cores / 4).clamp(1, WORKERS_MAX))
             .thread_name("consensus")
             .enable_all()
             .build()

@@ -187,6 +187,22 @@ impl Command {
         }
     }
 
+    /// Whether applying it may take long: what touches an interval of keys, or all keys of a lease, is as large as the store.
+    pub fn may_take_long(&self) -> bool {
+        match &self.request {
+            Request::DeleteRange(delete) => !delete.range_end.is_empty(),
+            Request::Txn(txn) => touches_interval(txn),
+            Request::LeaseRevoke(_) => true,
+            Request::Put(_)
+            | Request::Compact(_)
+            | Request::LeaseGrant(_)
+            | Request::LeaseCheckpoint(_)
+            | Request::Alarm(_)
+            | Request::Member(_)
+            | Request::ClusterVersion(_) => false,
+        }
+    }
+
     /// Encodes the command for the log.
     pub fn encode(&self) -> Bytes {
         let bytes = |message: Vec<u8>| Bytes::from(message);
@@ -229,4 +245,16 @@ impl Command {
         };
         Ok(Self { identity, request })
     }
+}
+
+fn touches_interval(txn: &pb::TxnRequest) -> bool {
+    use pb::request_op::Request as Op;
+    let of_compares = |compare: &pb::Compare| !compare.range_end.is_empty();
+    let of_ops = |op: &pb::RequestOp| match &op.request {
+        Some(Op::RequestRange(range)) => !range.range_end.is_empty(),
+        Some(Op::RequestDeleteRange(delete)) => !delete.range_end.is_empty(),
+        Some(Op::RequestTxn(inner)) => touches_interval(inner),
+        Some(Op::RequestPut(_)) | None => false,
+    };
+    txn.compare.iter().any(of_compares) || txn.success.iter().chain(&txn.failure).any(of_ops)
 }

@@ -216,6 +216,15 @@ impl<C: Types> Consensus for Core<C> {
         })
     }
 
+    fn confirmed_within(&self, limit: Duration) -> Option<u64> {
+        let now = C::now();
+        self.metrics(|metrics| {
+            let acked = metrics.last_quorum_acked?.into_inner();
+            let is_recent = now.saturating_duration_since(acked) < limit;
+            (metrics.state == ServerState::Leader && is_recent).then_some(metrics.current_term)
+        })
+    }
+
     fn backlog(&self) -> u64 {
         self.metrics(|metrics| {
             counted(&metrics.local_committed).saturating_sub(counted(&metrics.last_applied))

@@ -86,6 +86,10 @@ pub(crate) trait Consensus: Send + Sync + 'static {
     /// Makes sure that we lead, by a quorum's answer that is younger than the lease or a new one; our term.
     fn confirm(&self, wait: Duration) -> BoxFuture<'_, Result<u64, NotReadable>>;
 
+    /// The term that we lead, if a quorum has answered us within `limit`. Asks nobody; what it knows may be a little old, and then
+    /// says less.
+    fn confirmed_within(&self, limit: Duration) -> Option<u64>;
+
     /// Entries that are committed and not applied.
     fn backlog(&self) -> u64;
 

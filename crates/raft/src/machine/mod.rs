@@ -18,7 +18,7 @@ use std::{io, path::PathBuf, sync::Arc};
 
 use catena_runtime::{Runtime, watch};
 use catena_store::{
-    Entry as StoreEntry, Fatal, MemberChange, Position, Reader, Request, Store,
+    Command, Entry as StoreEntry, Fatal, MemberChange, Outcome, Position, Reader, Request, Store,
     backend::{Backend, Engine},
 };
 use catena_wal::Wal;
@@ -41,6 +41,7 @@ use crate::{
     heard::Heard,
     id,
     pending::Pending,
+    sole::Sole,
     stop::StopCell,
     transport::AddressBook,
     types::{
@@ -52,6 +53,9 @@ use crate::{
 /// Bytes that are applied and not yet in the engine, at which apply waits: bounds the overlay in memory and the log to apply again
 /// after a crash.
 const OVERLAY_BYTES_MAX: usize = 64 << 20;
+
+/// Commands after which apply lets others run: some milliseconds of work, so that a member that catches up hears heartbeats.
+const COMMANDS_IN_A_ROW: usize = 1024;
 
 /// What the tasks around the store share.
 pub(crate) struct Machine {
@@ -84,6 +88,8 @@ pub(crate) struct Machine {
     applied_term: watch::Sender<u64>,
     /// Counts changes of the members on record.
     members_version: watch::Sender<u64>,
+    /// Whether there are other members.
+    pub(crate) sole: Arc<Sole>,
     /// When a leader was last heard.
     pub(crate) heard: Heard,
     /// This member was removed, by an applied entry or in the words of the others.
@@ -133,6 +139,7 @@ impl Machine {
             log_full: Notify::new(),
             removed: Arc::default(),
             receiving: Arc::new(Semaphore::new(1)),
+            sole: Arc::new(Sole::new(parts.member_id)),
             heard: Heard::new(parts.runtime.clock.clone()),
             applied_term: watch::Sender::new(0),
             members_version: watch::Sender::new(0),
@@ -157,6 +164,11 @@ impl Machine {
     /// Term of the last applied entry, as it changes. Whoever waits for entries up to it has been answered.
     pub(crate) fn applied_term(&self) -> watch::Receiver<u64> {
         self.applied_term.subscribe()
+    }
+
+    /// Whether the last applied entry is of `term`.
+    pub(crate) fn is_applied_term(&self, term: u64) -> bool {
+        *self.applied_term.borrow() == term
     }
 
     /// Changes whenever the members do.
@@ -221,8 +233,8 @@ impl Machine {
         }
     }
 
-    /// Applies an entry and answers those who wait for it here.
-    fn apply(&self, entry: &Entry) -> io::Result<()> {
+    /// Applies an entry and answers those who wait for it here. Returns the number of its commands.
+    fn apply(&self, entry: &Entry) -> io::Result<usize> {
         let founding = entry.log_id.index == 0;
         let (ticket, commands) = match &entry.payload.membership {
             _ if !entry.payload.commands.is_empty() => {
@@ -240,12 +252,13 @@ impl Machine {
             matches!(command.request, Request::Member(MemberChange::Remove { id }) if id == self.member_id)
         });
         let count = commands.len();
-        let applied = self.store.lock().apply(StoreEntry {
-            position: position(&entry.log_id),
-            membership: entry.payload.membership.as_deref().map(wire::encode),
-            commands,
-        });
-        let outcomes = applied.map_err(|fatal| self.engine_broken(&fatal))?;
+        let outcomes = self
+            .execute(StoreEntry {
+                position: position(&entry.log_id),
+                membership: entry.payload.membership.as_deref().map(wire::encode),
+                commands,
+            })
+            .map_err(|fatal| self.engine_broken(&fatal))?;
         self.observe(entry);
         self.applied.notify_one();
         if members_change || entry.payload.membership.is_some() {
@@ -258,6 +271,9 @@ impl Machine {
         if let Some(ticket) = ticket {
             self.pending.applied(ticket, outcomes);
         }
+        if let Some(membership) = &entry.payload.membership {
+            self.sole.applied(entry.log_id.index, membership);
+        }
         let term = entry.log_id.leader_id.term;
         self.applied_term
             .send_if_modified(|applied| std::mem::replace(applied, term) != term);
@@ -265,7 +281,20 @@ impl Machine {
         if self.meter.lock().applied(entry.log_id.index, count, bytes) {
             self.log_full.notify_one();
         }
-        Ok(())
+        Ok(count)
+    }
+
+    /// Runs the commands of an entry; those that take long hold up no heartbeat.
+    fn execute(&self, entry: StoreEntry) -> Result<Vec<Outcome>, Fatal> {
+        if !entry.commands.iter().any(Command::may_take_long) {
+            return self.store.lock().apply(entry);
+        }
+        let mut entry = Some(entry);
+        let mut applied = None;
+        self.runtime.tasks.in_place(&mut || {
+            applied = entry.take().map(|entry| self.store.lock().apply(entry));
+        });
+        applied.expect("work in place is done when it returns")
     }
 
     fn observe(&self, entry: &Entry) {
@@ -385,12 +414,17 @@ impl<C: Types> RaftStateMachine<C> for StateMachine {
     where
         S: Stream<Item = io::Result<EntryResponder<C>>> + Unpin + OptionalSend,
     {
+        let mut in_a_row = 0;
         while let Some(entry) = entries.next().await {
             let (entry, responder) = entry?;
             self.machine.wait_for_room().await?;
-            self.machine.apply(&entry)?;
+            in_a_row += 1 + self.machine.apply(&entry)?;
             if let Some(responder) = responder {
                 responder.send(());
+            }
+            if in_a_row >= COMMANDS_IN_A_ROW {
+                in_a_row = 0;
+                tokio::task::yield_now().await;
             }
         }
         Ok(())
@@ -415,6 +449,7 @@ impl<C: Types> RaftStateMachine<C> for StateMachine {
         }
         let reader = &self.machine.reader;
         if let Some(applied) = reader.applied() {
+            self.machine.sole.may_have_joined(applied.index);
             self.machine.observer.installed(applied, reader.revision());
         }
         let applied = reader.applied().map(log_id);
