@@ -25,8 +25,10 @@ use crate::{
     log::Log,
     machine::{Machine, StateMachine, log_id},
     observer::Blind,
+    sole::Sole,
     suite,
     types::{CommittedLeaderId, Entry, LogId, Payload, Prod, Vote},
+    wire,
 };
 
 /// The machine's disk, which syncs a log when it is let.
@@ -78,12 +80,21 @@ async fn a_vote_counts_once_it_is_durable() {
         ..Runtime::system()
     };
     let (wal, _) = Wal::open(&runtime, dir.path(), catena_wal::Options::default()).unwrap();
-    let mut log = Log::new(runtime, wal.clone(), Arc::new(Blind));
+    let mut log = Log::new(
+        runtime,
+        wal.clone(),
+        Arc::new(Sole::new(1)),
+        Arc::new(Blind),
+    );
     let vote = Vote::new(7, 1);
     {
         let mut saving = pin!(RaftLogStorage::<Prod>::save_vote(&mut log, &vote));
         let at_once = poll!(&mut saving).is_ready();
         assert!(!at_once, "a vote counts that no disk has");
+        let known = wal
+            .vote()
+            .map(|known| wire::decode::<Vote>(&known).unwrap());
+        assert_eq!(known, Some(vote), "the read gate shows an older vote");
         syncs.add_permits(1);
         saving.await.unwrap();
     }

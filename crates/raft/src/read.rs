@@ -3,12 +3,15 @@
 //! One task asks, on a follower through the leader; while a round is under way, the next readers gather. A reader then waits by
 //! itself until the store has applied the index.
 //!
+//! A follower's question carries its vote. Where leader and follower are a quorum, as two of three are, that is the round: the leader
+//! asks nobody else. It counts because every vote is in the follower's log before it is given (see [`crate::log`]), so the question
+//! would carry another one if the follower had helped to elect somebody else before.
+//!
 //! Where many readers share a thread, they may gather at a [`ReadDesk`] of their own before, which then asks at the gate for all of
 //! them: so the way between threads is gone once, and not by each.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
@@ -81,10 +84,15 @@ impl ReadGate {
             .ok_or(ReadError::Timeout)
     }
 
-    /// Answers another member, which takes us for the leader; it is not sent on.
-    pub(crate) async fn answer(&self, shared: &Shared) -> ReadAnswer {
+    /// Answers member `from`, which takes us for the leader and has sent its vote; it is not sent on.
+    pub(crate) async fn answer(&self, shared: &Shared, from: u64, vote: &[u8]) -> ReadAnswer {
         if shared.leader() != Leader::Here {
             return ReadAnswer::Refused(ReadError::NotLeader);
+        }
+        if let Ok(vote) = wire::decode(vote)
+            && let Some(index) = shared.consensus.read_index_of(from, vote).await
+        {
+            return ReadAnswer::Index(index);
         }
         match self.index(shared.now() + ROUND_MAX).await {
             Ok(index) => ReadAnswer::Index(index),
@@ -170,9 +178,10 @@ async fn round(shared: &Shared) -> Result<u64, ReadError> {
             index.map_err(ReadError::from)
         }
         Leader::There(leader) => {
+            let vote = shared.machine.wal.vote().unwrap_or_default();
             let call = shared
                 .network
-                .call(leader, method::READ_INDEX, Bytes::new(), ROUND_MAX);
+                .call(leader, method::READ_INDEX, vote, ROUND_MAX);
             match call.await.map(|answer| wire::decode_plain(&answer)) {
                 Ok(Ok(ReadAnswer::Index(index))) => Ok(index),
                 Ok(Ok(ReadAnswer::Refused(_)) | Err(_)) | Err(_) => Err(ReadError::Timeout),

@@ -26,7 +26,7 @@ impl Service for PeerService {
                     Ok(wire::encode_plain(&answer))
                 }
                 method::READ_INDEX => {
-                    let answer = self.reads.answer(&self.shared).await;
+                    let answer = self.reads.answer(&self.shared, from, &body).await;
                     Ok(wire::encode_plain(&answer))
                 }
                 method::MEMBERS => members::forwarded(&self.shared, &body).await,

@@ -9,7 +9,8 @@ use std::{
 use bytes::Bytes;
 use catena_runtime::{BoxFuture, Duplex, NetError, watch};
 use openraft::{
-    ChangeMembers, Instant, LinearizerOption, Precondition, Raft, RaftMetrics, ServerState,
+    ChangeMembers, Instant, LinearizerOption, Precondition, Raft, RaftMetrics, RaftState,
+    ServerState,
     async_runtime::watch::WatchReceiver,
     entry::RaftPayload,
     errors::{
@@ -27,7 +28,8 @@ use crate::{
     machine::{Machine, StateMachine},
     receive,
     types::{
-        self, Commands, CommittedLeaderId, LogId, Payload, Peer, StoredMembership, Types, Vote,
+        self, Commands, CommittedLeaderId, LogId, Membership, Payload, Peer, StoredMembership,
+        Types, Vote,
     },
 };
 
@@ -146,6 +148,14 @@ fn precondition<C: Types>(at: Option<LogId>) -> [Precondition<C>; 1] {
     }]
 }
 
+/// Whether these members are a quorum of every configuration.
+fn are_quorum(members: &[u64], membership: &Membership) -> bool {
+    membership.get_joint_config().iter().all(|voters| {
+        let present = members.iter().filter(|id| voters.contains(id)).count();
+        present > voters.len() / 2
+    })
+}
+
 fn leadership(
     state: ServerState,
     vote: &Vote,
@@ -198,6 +208,30 @@ impl<C: Types> Consensus for Core<C> {
     fn read_index(&self, wait: Duration) -> BoxFuture<'_, Result<u64, NotReadable>> {
         let option = LinearizerOption::new(Some(Duration::ZERO), true).with_wait_timeout(wait);
         Box::pin(self.linearize(option))
+    }
+
+    fn read_index_of(&self, by: u64, vote: Vote) -> BoxFuture<'_, Option<u64>> {
+        let own = self.id;
+        let look = move |state: &RaftState<C>| {
+            let ours = state.vote_ref();
+            let is_ours = ours.committed
+                && ours.leader_id == vote.leader_id
+                && ours.leader_id.voted_for == own;
+            let memberships = [
+                state.membership_state.effective(),
+                state.membership_state.committed(),
+            ];
+            let is_quorum = || {
+                memberships
+                    .into_iter()
+                    .all(|stored| are_quorum(&[own, by], stored.membership()))
+            };
+            let committed = state.cluster_committed()?;
+            // An index of an earlier term may be behind what the leader of that term has answered.
+            let is_known = committed.leader_id.term == vote.leader_id.term;
+            (is_ours && is_known && is_quorum()).then_some(committed.index)
+        };
+        Box::pin(async move { self.raft.with_raft_state(look).await.ok()? })
     }
 
     fn confirm(&self, wait: Duration) -> BoxFuture<'_, Result<u64, NotReadable>> {

@@ -17,7 +17,7 @@ pub(crate) use self::core::Core;
 
 use crate::{
     Leadership, Status,
-    types::{Commands, LogId, Peer},
+    types::{Commands, LogId, Peer, Vote},
 };
 
 /// What became of a batch.
@@ -82,6 +82,10 @@ pub(crate) trait Consensus: Send + Sync + 'static {
 
     /// Asks a quorum whether we lead; the index that a linearizable read has to wait for.
     fn read_index(&self, wait: Duration) -> BoxFuture<'_, Result<u64, NotReadable>>;
+
+    /// The index that a linearizable read of member `by` has to wait for, if its question says enough: `vote` is its vote after the
+    /// read began, and if that is for us, and both are a quorum, nobody else led when the question was sent.
+    fn read_index_of(&self, by: u64, vote: Vote) -> BoxFuture<'_, Option<u64>>;
 
     /// Makes sure that we lead, by a quorum's answer that is younger than the lease or a new one; our term.
     fn confirm(&self, wait: Duration) -> BoxFuture<'_, Result<u64, NotReadable>>;
