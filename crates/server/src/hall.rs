@@ -18,7 +18,7 @@
 use std::{
     cell::RefCell,
     future::poll_fn,
-    pin::pin,
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll, Wake, Waker},
 };
@@ -139,10 +139,9 @@ impl Relay {
 }
 
 /// Runs a call.
-pub(crate) async fn wait<T>(call: impl Future<Output = T>) -> T {
-    let mut call = pin!(call);
+pub(crate) async fn wait<T>(mut call: impl Future<Output = T> + Unpin) -> T {
     match Relay::here() {
-        Some(relay) => poll_fn(|cx| relay.poll(cx, |cx| call.as_mut().poll(cx))).await,
+        Some(relay) => poll_fn(|cx| relay.poll(cx, |cx| Pin::new(&mut call).poll(cx))).await,
         None => call.await,
     }
 }

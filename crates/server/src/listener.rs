@@ -331,7 +331,8 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     server: Arc<Server>,
 ) {
     let builder = builder(&server.config);
-    let service = service_fn(move |request| hall::wait(serving.clone().answer(request)));
+    // Boxed, since the future of a call is moved four times until it runs as a task.
+    let service = service_fn(move |request| hall::wait(Box::pin(serving.clone().answer(request))));
     let connection =
         builder.serve_connection(TokioIo::new(Corked::new(Repaired::new(stream))), service);
     let mut connection = std::pin::pin!(connection);

@@ -48,7 +48,13 @@ fn decode_within<T: DeserializeOwned, const LIMIT: usize>(
 
 /// Encodes `value` behind the format byte.
 pub fn encode<T: Serialize>(value: &T) -> Bytes {
-    let mut out = vec![FORMAT];
+    encode_sized(value, 0)
+}
+
+/// Like [`encode`], in memory reserved for so many bytes.
+pub fn encode_sized<T: Serialize>(value: &T, bytes: usize) -> Bytes {
+    let mut out = Vec::with_capacity(bytes.max(1));
+    out.push(FORMAT);
     bincode::serde::encode_into_std_write(value, &mut out, bincode::config::standard())
         .expect("writing to memory does not fail, and our types serialise");
     out.into()

@@ -178,6 +178,9 @@ enum EncodedRequest {
     ClusterVersion(String),
 }
 
+/// What an encoded command takes beside its message, without an identity: format, kinds and a length.
+const FRAME_BYTES: usize = 16;
+
 impl Command {
     /// A command that a member proposes in its own name.
     pub fn internal(request: Request) -> Self {
@@ -218,10 +221,17 @@ impl Command {
             Request::Member(change) => EncodedRequest::Member(change.clone()),
             Request::ClusterVersion(version) => EncodedRequest::ClusterVersion(version.clone()),
         };
-        codec::encode(&Encoded {
+        let message_bytes = match &request {
+            EncodedRequest::Put(m) | EncodedRequest::DeleteRange(m) | EncodedRequest::Txn(m) => {
+                m.len()
+            }
+            _ => 0,
+        };
+        let encoded = Encoded {
             identity: self.identity.clone(),
             request,
-        })
+        };
+        codec::encode_sized(&encoded, message_bytes + FRAME_BYTES)
     }
 
     /// Decodes a command; the error says what is wrong with the bytes.
