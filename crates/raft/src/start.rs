@@ -193,6 +193,7 @@ async fn open(
         engine: config.engine,
         backend,
         snap_dir: layout.snap(),
+        compaction_pause: config.compaction_pause,
         observer: config.observer.clone(),
     };
     Ok(Machine::new(parts)?)

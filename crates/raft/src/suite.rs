@@ -1,6 +1,6 @@
 //! openraft's own suite of what log and state machine must do, on our log and on each engine.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use catena_runtime::{Runtime, Task};
 use catena_store::{
@@ -88,6 +88,7 @@ pub(crate) fn make(runtime: &Runtime, dir: &Path, engine: Engine) -> Made {
         engine,
         backend: backend.clone(),
         snap_dir,
+        compaction_pause: Duration::ZERO,
         observer: Arc::new(Blind),
     })
     .unwrap();

@@ -73,6 +73,8 @@ pub struct ServerConfig {
     pub auto_compaction: Option<AutoCompaction>,
     /// `--compaction-batch-limit`.
     pub compaction_batch_limit: usize,
+    /// `--compaction-sleep-interval`.
+    pub compaction_pause: Duration,
     /// `--watch-progress-notify-interval`.
     pub watch_progress_interval: Duration,
     /// `--warning-unary-request-duration`.
@@ -144,6 +146,7 @@ impl ServerConfig {
             keepalive_timeout: Duration::from_secs(20),
             auto_compaction: None,
             compaction_batch_limit: 1000,
+            compaction_pause: Duration::from_millis(10),
             watch_progress_interval: Duration::from_secs(600),
             warning_unary_duration: Duration::from_millis(300),
             metrics: MetricsDetail::Basic,

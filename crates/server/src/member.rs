@@ -303,6 +303,7 @@ async fn start_node(
     raft.strict_reconfig = config.strict_reconfig;
     raft.max_learners = config.max_learners;
     raft.store.compaction_batch_limit = config.compaction_batch_limit;
+    raft.compaction_pause = config.compaction_pause;
     raft.observer = Arc::new(Observed::new(metrics));
     let transport = Transport::new(runtime.clone(), &raft)?;
     let start = Node::start(runtime.clone(), transport.clone(), raft);

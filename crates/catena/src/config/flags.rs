@@ -207,7 +207,7 @@ pub(crate) static TOPICS: &[Topic] = &[
         flag("corrupt-check-time", Duration, "0s", NO_CHECKS, "Time between corruption checks."),
         flag("compact-hash-check-time", Duration, "1m", Tuning("corruption checks between members are not built yet"), "Time between checks of compaction hashes."),
         flag("compaction-batch-limit", Int, "1000", Built, "Revisions deleted in one step of a compaction."),
-        flag("compaction-sleep-interval", Duration, "10ms", Tuning("compaction yields to writes by itself"), "Pause between those steps."),
+        flag("compaction-sleep-interval", Duration, "10ms", Built, "Pause between those steps."),
         flag("watch-progress-notify-interval", Duration, "10m", Built, "Time between progress notifications of an idle watch."),
         flag("downgrade-check-time", Duration, "5s", Tuning("downgrades are not built yet"), "Time between checks of a downgrade."),
     ]},

@@ -65,6 +65,7 @@ fn server(values: &Values, notices: &mut Vec<Notice>) -> Result<ServerConfig, St
     config.keepalive_timeout = values.duration("grpc-keepalive-timeout");
     config.auto_compaction = auto_compaction(values)?;
     config.compaction_batch_limit = count(values.int("compaction-batch-limit"));
+    config.compaction_pause = values.duration("compaction-sleep-interval");
     config.watch_progress_interval = values.duration("watch-progress-notify-interval");
     config.warning_unary_duration = values.duration("warning-unary-request-duration");
     config.metrics = match values.text("metrics") {
@@ -273,7 +274,7 @@ mod tests {
             --election-timeout=50 --pre-vote=false --strict-reconfig-check=false --max-learners=2 \
             --quota-backend-bytes=-1 --max-request-bytes=7 --max-txn-ops=8 --max-concurrent-streams=9 \
             --grpc-keepalive-interval=1s --grpc-keepalive-timeout=2s --auto-compaction-mode=revision \
-            --auto-compaction-retention=1000 --compaction-batch-limit=11 \
+            --auto-compaction-retention=1000 --compaction-batch-limit=11 --compaction-sleep-interval=2s \
             --watch-progress-notify-interval=3s --warning-unary-request-duration=4s --metrics=extensive \
             --storage-engine=sled";
         let flags: Vec<&str> = flags.split_whitespace().collect();
@@ -305,6 +306,7 @@ mod tests {
             keepalive_timeout: Duration::from_secs(2),
             auto_compaction: Some(AutoCompaction::Revision(1000)),
             compaction_batch_limit: 11,
+            compaction_pause: Duration::from_secs(2),
             watch_progress_interval: Duration::from_secs(3),
             warning_unary_duration: Duration::from_secs(4),
             metrics: MetricsDetail::Extensive,

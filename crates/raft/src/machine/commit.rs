@@ -105,6 +105,8 @@ impl Machine {
 
     /// Compacts slice by slice, as long as nobody asks for anything.
     async fn compact(&self, queue: &mpsc::Receiver<Work>) {
+        let clock = self.runtime.clock.as_ref();
+        let mut commit_at = clock.now() + COMMIT_INTERVAL;
         loop {
             let more = self.store.lock().maintain();
             let more = match more {
@@ -120,15 +122,21 @@ impl Machine {
                 let _member_stops = self.commit().await;
                 return;
             }
-            if self.store.lock().unsealed_bytes() >= COMMIT_BYTES && self.commit().await.is_err() {
-                return;
+            if self.store.lock().unsealed_bytes() >= COMMIT_BYTES || commit_at <= clock.now() {
+                if self.commit().await.is_err() {
+                    return;
+                }
+                commit_at = clock.now() + COMMIT_INTERVAL;
             }
             if !queue.is_empty() {
                 // There is more: come back after what was asked for.
                 self.applied.notify_one();
                 return;
             }
-            tokio::task::yield_now().await;
+            match self.compaction_pause.is_zero() {
+                true => tokio::task::yield_now().await,
+                false => clock.sleep(self.compaction_pause).await,
+            }
         }
     }
 

@@ -14,7 +14,7 @@ mod commit;
 mod meter;
 mod snapshot;
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use catena_runtime::{Runtime, watch};
 use catena_store::{
@@ -79,6 +79,7 @@ pub(crate) struct Machine {
     /// The engine in use, for the one that replaces it.
     backend: Mutex<Arc<dyn Backend>>,
     snap_dir: PathBuf,
+    compaction_pause: Duration,
     observer: Arc<dyn Observer>,
     /// The log has grown enough to be cut.
     pub(crate) log_full: Notify,
@@ -108,6 +109,7 @@ pub(crate) struct Parts {
     pub(crate) engine: Engine,
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) snap_dir: PathBuf,
+    pub(crate) compaction_pause: Duration,
     pub(crate) observer: Arc<dyn Observer>,
 }
 
@@ -135,6 +137,7 @@ impl Machine {
             engine: parts.engine,
             backend: Mutex::new(parts.backend),
             snap_dir: parts.snap_dir,
+            compaction_pause: parts.compaction_pause,
             observer: parts.observer,
             log_full: Notify::new(),
             removed: Arc::default(),
