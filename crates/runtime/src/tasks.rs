@@ -139,3 +139,36 @@ impl Tasks for SystemTasks {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::mpsc, time::Duration};
+
+    use super::*;
+
+    /// Other tasks of the only thread go on while work in place waits for them.
+    #[test]
+    fn work_in_place_holds_up_no_task() {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .build()
+            .unwrap();
+        let (sender, receiver) = mpsc::channel();
+        let work = runtime.spawn(async move {
+            tokio::spawn(async move { sender.send(7).unwrap() });
+            let mut received = None;
+            SystemTasks::default().in_place(&mut || {
+                received = receiver.recv_timeout(Duration::from_secs(30)).ok();
+            });
+            received
+        });
+        assert_eq!(runtime.block_on(work).unwrap(), Some(7));
+    }
+
+    #[tokio::test]
+    async fn work_in_place_is_done_where_there_is_one_thread() {
+        let mut done = false;
+        SystemTasks::default().in_place(&mut || done = true);
+        assert!(done);
+    }
+}

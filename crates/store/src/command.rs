@@ -268,3 +268,59 @@ fn touches_interval(txn: &pb::TxnRequest) -> bool {
     };
     txn.compare.iter().any(of_compares) || txn.success.iter().chain(&txn.failure).any(of_ops)
 }
+
+#[cfg(test)]
+mod tests {
+    use pb::request_op::Request as Op;
+
+    use super::*;
+
+    fn txn(success: Vec<Op>, compares: Vec<pb::Compare>) -> pb::TxnRequest {
+        let op = |request| pb::RequestOp {
+            request: Some(request),
+        };
+        pb::TxnRequest {
+            compare: compares,
+            success: success.into_iter().map(op).collect(),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn what_touches_an_interval_may_take_long() {
+        let end = Bytes::from_static(b"z");
+        let takes_long = |request| Command::internal(request).may_take_long();
+        let range = |range_end: &Bytes| {
+            Op::RequestRange(pb::RangeRequest {
+                range_end: range_end.clone(),
+                ..Default::default()
+            })
+        };
+        let one = txn(vec![range(&Bytes::new())], Vec::new());
+        assert!(!takes_long(Request::Put(pb::PutRequest::default())));
+        assert!(!takes_long(Request::DeleteRange(Default::default())));
+        assert!(!takes_long(Request::Txn(one.clone())));
+        assert!(!takes_long(Request::Txn(txn(
+            vec![Op::RequestTxn(one)],
+            Vec::new()
+        ))));
+
+        let many = txn(vec![range(&end)], Vec::new());
+        let compare = pb::Compare {
+            range_end: end.clone(),
+            ..Default::default()
+        };
+        let delete = pb::DeleteRangeRequest {
+            range_end: end,
+            ..Default::default()
+        };
+        assert!(takes_long(Request::Txn(txn(
+            vec![Op::RequestTxn(many.clone())],
+            Vec::new()
+        ))));
+        assert!(takes_long(Request::Txn(many)));
+        assert!(takes_long(Request::Txn(txn(Vec::new(), vec![compare]))));
+        assert!(takes_long(Request::DeleteRange(delete)));
+        assert!(takes_long(Request::LeaseRevoke(Default::default())));
+    }
+}
