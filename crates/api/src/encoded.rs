@@ -140,6 +140,53 @@ impl std::fmt::Debug for KeyValue {
     }
 }
 
+/// The fields of an encoded [`KeyValue`] but for revision and value, where they lie.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KeyValueHead<'a> {
+    /// The key.
+    pub key: &'a [u8],
+    /// Revision of the write that created the present generation.
+    pub create_revision: i64,
+    /// Number of writes in the present generation.
+    pub version: i64,
+    /// Attached lease, or 0.
+    pub lease: i64,
+}
+
+impl<'a> KeyValueHead<'a> {
+    /// Reads the fields. Bytes that are no `KeyValue` give the fields before the damage.
+    pub fn of(encoded: &'a [u8]) -> Self {
+        let mut head = Self::default();
+        let mut rest = encoded;
+        while !rest.is_empty() {
+            if head.read_next(&mut rest).is_none() {
+                break;
+            }
+        }
+        head
+    }
+
+    fn read_next(&mut self, rest: &mut &'a [u8]) -> Option<()> {
+        let (tag, wire_type) = encoding::decode_key(rest).ok()?;
+        if wire_type == WireType::LengthDelimited {
+            let len = usize::try_from(encoding::decode_varint(rest).ok()?).ok()?;
+            let (bytes, behind) = rest.split_at_checked(len)?;
+            *rest = behind;
+            if tag == KEY {
+                self.key = bytes;
+            }
+            return Some(());
+        }
+        let number = match tag {
+            CREATE_REVISION => &mut self.create_revision,
+            VERSION => &mut self.version,
+            LEASE => &mut self.lease,
+            _ => &mut 0,
+        };
+        encoding::int64::merge(wire_type, number, rest, DecodeContext::default()).ok()
+    }
+}
+
 impl Message for KeyValue {
     fn encode_raw(&self, buf: &mut impl BufMut) {
         buf.put_slice(&self.raw);
@@ -354,6 +401,23 @@ mod tests {
         assert_eq!(kv.view(), sample());
         assert_eq!(KeyValue::decode(kv.as_encoded().clone()).unwrap(), kv);
         assert_eq!(&kv.encode_to_vec()[..], &kv.as_encoded()[..]);
+    }
+
+    #[test]
+    fn the_head_is_what_decoding_finds() {
+        let whole = sample().encode();
+        for len in 0..=whole.as_encoded().len() {
+            let part = KeyValue::from_encoded(whole.as_encoded().slice(..len));
+            let view = part.view();
+            let head = KeyValueHead {
+                key: &view.key,
+                create_revision: view.create_revision,
+                version: view.version,
+                lease: view.lease,
+            };
+            assert_eq!(KeyValueHead::of(part.as_encoded()), head, "{len} bytes");
+        }
+        assert_eq!(KeyValueHead::of(&[0xff; 20]), KeyValueHead::default());
     }
 
     #[test]

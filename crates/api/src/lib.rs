@@ -11,7 +11,7 @@
 mod encoded;
 pub mod errors;
 
-pub use encoded::{Event, EventType, KeyValue, KeyValueView};
+pub use encoded::{Event, EventType, KeyValue, KeyValueHead, KeyValueView};
 
 #[allow(
     missing_docs,

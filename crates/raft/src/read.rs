@@ -155,6 +155,8 @@ async fn serve(shared: Arc<Shared>, mut gate: Readers, upstream: Upstream) {
                 None => return,
             }
         }
+        // Those who come in the same turn of the runtime share the round.
+        tokio::task::yield_now().await;
         while waiting.len() < READERS_MAX
             && let Ok(reading) = gate.readers.try_recv()
         {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use catena_api::KeyValue;
+use catena_api::KeyValueHead;
 
 use crate::{
     Fatal, Members,
@@ -10,7 +10,7 @@ use crate::{
     backend::{Bucket, View, Visit},
     lease::{Attachments, Leases},
     meta::{self, Meta},
-    mvcc::{Compaction, Index, Item, Revision},
+    mvcc::{Compaction, Gathered, Index, Item, Revision},
     state::Ledger,
 };
 
@@ -74,14 +74,14 @@ pub(crate) fn restore(view: &dyn View) -> Result<Restored, Fatal> {
 
 /// Replays the records: the index, the last revision, and the lease of each live key.
 fn replay(view: &dyn View) -> Result<(Index, i64, Attachments), Fatal> {
-    let mut index = Index::default();
+    let mut gathered = Gathered::default();
     let mut attachments = Attachments::new();
     let mut last = 0;
     each(view, Bucket::Key, |record_key, value| {
         let (revision, tombstone) =
             Revision::parse(record_key).ok_or_else(|| Fatal::key(Bucket::Key, record_key))?;
         last = revision.main;
-        let pair = KeyValue::from_encoded(bytes::Bytes::copy_from_slice(value)).view();
+        let pair = KeyValueHead::of(value);
         // An empty record does nothing but raise the revision; restored snapshots of etcd may have one.
         if pair.key.is_empty() {
             return Ok(());
@@ -92,14 +92,19 @@ fn replay(view: &dyn View) -> Result<(Index, i64, Attachments), Fatal> {
             version: if tombstone { 0 } else { pair.version },
             sub: u32::try_from(revision.sub).map_err(|_| Fatal::key(Bucket::Key, record_key))?,
         };
-        let key = index.restore(&pair.key, item);
+        gathered.add(pair.key, item);
         match pair.lease {
-            0 => attachments.remove(&key),
-            lease => attachments.insert(key, lease),
-        };
+            0 if attachments.is_empty() => {}
+            0 => drop(attachments.remove(pair.key)),
+            lease => drop(
+                gathered
+                    .key(pair.key)
+                    .map(|key| attachments.insert(key, lease)),
+            ),
+        }
         Ok(())
     })?;
-    Ok((index, last, attachments))
+    Ok((gathered.into_index(), last, attachments))
 }
 
 /// Visits all pairs of a bucket until one is refused.

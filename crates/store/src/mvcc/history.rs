@@ -82,6 +82,16 @@ impl History {
         }
     }
 
+    /// One of these changes, ascending; `None` if there are none.
+    pub(super) fn of(mut items: Vec<Item>) -> Option<Self> {
+        let newest = items.pop()?;
+        let older = (!items.is_empty()).then(|| Run::push(None, items.into()));
+        Some(Self {
+            older,
+            ..Self::new(newest)
+        })
+    }
+
     /// Appends a change, which is newer than all others, if there is a slot left. Only for the writer.
     #[must_use]
     pub(super) fn push(&self, item: Item) -> bool {
@@ -163,14 +173,7 @@ impl History {
         let later = self.items().take_while(|item| item.main > main);
         let mut left: Vec<Item> = later.chain(kept).copied().collect();
         left.reverse();
-        let Some(newest) = left.pop() else {
-            return Compacted::Nothing;
-        };
-        let older = (!left.is_empty()).then(|| Run::push(None, left.into()));
-        Compacted::Part(Self {
-            older,
-            ..Self::new(newest)
-        })
+        Self::of(left).map_or(Compacted::Nothing, Compacted::Part)
     }
 }
 

@@ -1,6 +1,6 @@
 //! From keys to revisions.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use imbl::OrdMap;
 
@@ -19,6 +19,40 @@ pub(crate) type Key = Arc<[u8]>;
 #[derive(Clone, Default)]
 pub(crate) struct Index {
     keys: OrdMap<Key, Arc<History>>,
+}
+
+/// The index of a store that is opened: gathers the items of each key in the order of the records, and sorts the keys at the end.
+#[derive(Default)]
+pub(crate) struct Gathered {
+    keys: HashMap<Key, Vec<Item>>,
+}
+
+impl Gathered {
+    /// Adds an item as it was stored.
+    pub(crate) fn add(&mut self, key: &[u8], item: Item) {
+        match self.keys.get_mut(key) {
+            Some(items) => items.push(item),
+            None => drop(self.keys.insert(Key::from(key), vec![item])),
+        }
+    }
+
+    /// The shared form of a key that was added.
+    pub(crate) fn key(&self, key: &[u8]) -> Option<Key> {
+        self.keys.get_key_value(key).map(|(key, _)| key.clone())
+    }
+
+    /// The index of all that was added.
+    pub(crate) fn into_index(self) -> Index {
+        let mut keys: Vec<(Key, Vec<Item>)> = self.keys.into_iter().collect();
+        keys.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        let histories = keys.into_iter().filter_map(|(key, items)| {
+            let history = History::of(items)?;
+            Some((key, Arc::new(history)))
+        });
+        Index {
+            keys: histories.collect(),
+        }
+    }
 }
 
 impl Index {
@@ -48,23 +82,16 @@ impl Index {
 
     /// Ends the generation of a live key.
     pub(crate) fn tombstone(&mut self, key: &[u8], main: i64, sub: u32) {
-        self.restore(
-            key,
-            Item {
-                main,
-                create: 0,
-                version: 0,
-                sub,
-            },
-        );
-    }
-
-    /// Appends an item as it was stored.
-    pub(crate) fn restore(&mut self, key: &[u8], item: Item) -> Key {
+        let item = Item {
+            main,
+            create: 0,
+            version: 0,
+            sub,
+        };
         match self.keys.get_key_value(key) {
             Some((shared, history)) => self.append(shared.clone(), &history.clone(), item),
             None => self.insert(key, item),
-        }
+        };
     }
 
     fn append(&mut self, shared: Key, history: &History, item: Item) -> Key {

@@ -30,7 +30,7 @@ mod write;
 pub(crate) use compaction::{Compaction, Slice};
 pub(crate) use hash::hash_history;
 pub(crate) use history::Item;
-pub(crate) use index::{Index, Key};
+pub(crate) use index::{Gathered, Index, Key};
 pub(crate) use interval::{End, Interval};
 pub(crate) use range::{ReadView, StreamCursor, has_filters};
 pub(crate) use records::{Base, Layer, Records, Stored};
