@@ -20,6 +20,7 @@ mod wire;
 
 mod histogram;
 mod process;
+mod scratch;
 
 mod load;
 
@@ -41,13 +42,11 @@ mod services;
 
 mod command;
 
-use std::fs;
-
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use framework::peers::target_dir;
 
 use crate::command::{Full, Growth, Micro, One, Quick, Scenarios, Services};
+use crate::scratch::Scratch;
 
 /// What to run.
 #[derive(Debug, Parser)]
@@ -88,11 +87,12 @@ enum Command {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    // Servers' data lie there too: on the disk of the build, wherever the system keeps its temporary files.
-    let scratch = target_dir().join("benches");
-    fs::create_dir_all(&scratch)?;
-    tempfile::env::override_temp_dir(&scratch.canonicalize()?)
-        .map_err(|had| anyhow::anyhow!("the temporary directory is {} already", had.display()))?;
+    // Of those that another command starts, that one ends and removes what is left.
+    let hidden = matches!(
+        arguments.command,
+        Command::Floor | Command::ServicesSubject { .. }
+    );
+    let _scratch = (!hidden).then(Scratch::new).transpose()?;
     match arguments.command {
         Command::Full(full) => full.run(),
         Command::Quick(quick) => quick.run(),

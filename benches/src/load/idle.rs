@@ -64,7 +64,8 @@ impl Idle {
     fn wait(&mut self, messages: usize) -> Result<()> {
         let end = Instant::now() + STANDS_WITHIN;
         let mut ready = Vec::new();
-        let mut greeted = 0;
+        let standing = self.fleet.connections.iter();
+        let mut greeted = standing.filter(|had| had.is_greeted()).count();
         while greeted < self.fleet.connections.len() || self.messages < messages {
             let (all, came) = (self.fleet.connections.len(), self.messages);
             ensure!(
