@@ -27,6 +27,8 @@ const LOOK: Duration = Duration::from_millis(50);
 const LAG_MAX: i64 = 1000;
 /// A member that has not caught up by then is said not to.
 const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(90);
+/// The same in small.
+const CAUGHT_UP_WITHIN_SHORT: Duration = Duration::from_secs(10);
 /// What a put takes on the disks of three members.
 const DISK_BYTES: u64 = 3 * 1200;
 
@@ -78,18 +80,26 @@ fn catch_up(stage: &mut Stage<'_>, how: &str, flags: &[&str]) -> Result<()> {
     let without = pieces.split_off(pieces.len().saturating_sub(PIECES));
 
     stage.progress(&format!("it catches up {how}"));
+    let within = if stage.sizes.short {
+        CAUGHT_UP_WITHIN_SHORT
+    } else {
+        CAUGHT_UP_WITHIN
+    };
     let began = Instant::now();
     cluster.members[away].start()?;
     let catching_up = {
         let _entered = stage.runtime.enter();
         let (leader, member) = (cluster.client(leader)?, cluster.client(away)?);
-        stage.runtime.spawn(caught_up(leader, member, began))
+        let end = began + within;
+        stage.runtime.spawn(caught_up(leader, member, began, end))
     };
     let mut meanwhile = Vec::new();
     while !catching_up.is_finished() {
         meanwhile.push(piece()?);
     }
     let taken = join(stage, catching_up)?;
+    let log = cluster.members[away].log();
+    let taken_snapshots = log.lines().filter(|line| is_of_a_snapshot(line)).count();
     let mut after = Vec::new();
     for _ in 0..PIECES {
         after.push(piece()?);
@@ -110,16 +120,25 @@ fn catch_up(stage: &mut Stage<'_>, how: &str, flags: &[&str]) -> Result<()> {
     stage.reached(&what, "×", kept, GOAL);
     let what = format!("{how}: the same, to three members before");
     stage.found(&what, "×", rate(&meanwhile) / rate(&together));
+    let what = format!("{how}: snapshots that it took meanwhile");
+    stage.found(&what, "", taken_snapshots as f64);
     match taken {
         Some(taken) => {
             let what = format!("{how}: start to caught up");
             stage.found(&what, "s", taken.as_secs_f64());
         }
         None => stage.remark(format!(
-            "{how}, the member had not caught up after {CAUGHT_UP_WITHIN:?} of full load"
+            "{how}, the member had not caught up after {within:?} of full load"
         )),
     }
     Ok(())
+}
+
+/// Whether a line of a member's log says that it has a snapshot of another in place: of Catena's, or of etcd's.
+fn is_of_a_snapshot(line: &str) -> bool {
+    ["installed snapshot", "applied snapshot"]
+        .iter()
+        .any(|text| line.contains(text))
 }
 
 fn piece(
@@ -138,9 +157,15 @@ fn rate(outcomes: &[Outcome]) -> f64 {
     answers as f64 / time.as_secs_f64()
 }
 
-/// Waits until a member has come near to what the leader had just before; gives the time since `began`.
-async fn caught_up(leader: Client, member: Client, began: Instant) -> Result<Option<Duration>> {
-    while began.elapsed() < CAUGHT_UP_WITHIN {
+/// Waits until a member has come near to what the leader had just before; gives the time since `began`, or nothing
+/// at `end`.
+async fn caught_up(
+    leader: Client,
+    member: Client,
+    began: Instant,
+    end: Instant,
+) -> Result<Option<Duration>> {
+    while Instant::now() < end {
         tokio::time::sleep(LOOK).await;
         let wanted = revision(&leader).await.context("the leader")?;
         // It does not answer before it has started.
