@@ -9,6 +9,7 @@
 //! - [`subject`]: the servers, as the tests' framework starts them, and the [`floor`];
 //! - [`cell`]: one operation by so many clients; [`rounds`]: cells on all subjects in turn;
 //! - [`scenario`]: what is no throughput: watchers, memory, maintenance, snapshots;
+//! - [`growth`]: the same with a hundred times as much of something: keys, watchers, connections, leases, log;
 //! - [`micro`]: what each request pays, piece by piece;
 //! - [`services`]: the gateway and the user service beside bare servers;
 //! - [`report`]: ratios with their spread, tables and plots.
@@ -19,6 +20,7 @@ mod wire;
 
 mod histogram;
 mod process;
+mod scratch;
 
 mod load;
 
@@ -32,19 +34,19 @@ mod report;
 mod rounds;
 mod scenario;
 
+mod growth;
+
 mod micro;
 
 mod services;
 
 mod command;
 
-use std::fs;
-
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use framework::peers::target_dir;
 
-use crate::command::{Full, Micro, One, Quick, Scenarios, Services};
+use crate::command::{Full, Growth, Micro, One, Quick, Scenarios, Services};
+use crate::scratch::Scratch;
 
 /// What to run.
 #[derive(Debug, Parser)]
@@ -64,6 +66,8 @@ enum Command {
     One(One),
     /// Scenarios of one store: watchers, a Kubernetes-shaped mix, a long history, a snapshot.
     Scenarios(Scenarios),
+    /// How the stores grow: many keys, watchers, connections, leases, large values, a long log, a member far behind.
+    Growth(Growth),
     /// What each request pays, piece by piece: log, apply, key index, event hub, encoding.
     Micro(Micro),
     /// The gateway and the user service beside bare axum and tonic with the same query: about two minutes.
@@ -83,16 +87,18 @@ enum Command {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    // Servers' data lie there too: on the disk of the build, wherever the system keeps its temporary files.
-    let scratch = target_dir().join("benches");
-    fs::create_dir_all(&scratch)?;
-    tempfile::env::override_temp_dir(&scratch.canonicalize()?)
-        .map_err(|had| anyhow::anyhow!("the temporary directory is {} already", had.display()))?;
+    // Of those that another command starts, that one ends and removes what is left.
+    let hidden = matches!(
+        arguments.command,
+        Command::Floor | Command::ServicesSubject { .. }
+    );
+    let _scratch = (!hidden).then(Scratch::new).transpose()?;
     match arguments.command {
         Command::Full(full) => full.run(),
         Command::Quick(quick) => quick.run(),
         Command::One(one) => one.run(),
         Command::Scenarios(scenarios) => scenarios.run(),
+        Command::Growth(growth) => growth.run(),
         Command::Micro(micro) => micro.run(),
         Command::Services(services) => services.run(),
         Command::ServicesSubject { role, database } => services::serve(role, &database),

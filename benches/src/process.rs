@@ -1,15 +1,27 @@
 //! What processes have used: CPU and memory, from `/proc`.
 
 use std::{
-    fmt, fs,
+    fmt, fs, thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
-use rustix::time::{ClockId, clock_gettime};
+use anyhow::{Context, Result, ensure};
+use rustix::{
+    process::{Resource, getrlimit, setrlimit},
+    time::{ClockId, clock_gettime},
+};
 
 /// The unit of CPU time in `/proc/PID/stat`; the kernel's USER_HZ is 100 wherever we run.
 const TICK: Duration = Duration::from_millis(10);
+
+/// Between two looks at servers that are to become quiet.
+const LOOK: Duration = Duration::from_millis(250);
+/// So many looks in a row must find them quiet: background work comes in pieces.
+const QUIET_LOOKS: u32 = 3;
+/// Quiet is who uses so much of a core.
+const QUIET_SHARE: f64 = 0.08;
+/// What has not ended by then goes on beside what is measured.
+const SETTLED_WITHIN: Duration = Duration::from_secs(20);
 
 /// The servers that a run watches.
 #[derive(Clone, Debug)]
@@ -59,8 +71,62 @@ impl Servers {
 
     /// Resident memory of all servers, in bytes.
     pub(crate) fn rss_bytes(&self) -> Result<u64> {
-        self.pids.iter().map(|pid| rss_bytes(*pid)).sum()
+        self.memory_bytes("VmRSS:")
     }
+
+    /// That of it which is no file's: a store that maps its file has less of its own than it seems.
+    pub(crate) fn anonymous_bytes(&self) -> Result<u64> {
+        self.memory_bytes("RssAnon:")
+    }
+
+    /// The most that has been resident since the start or the last [`Servers::forget_peak`].
+    pub(crate) fn peak_bytes(&self) -> Result<u64> {
+        self.memory_bytes("VmHWM:")
+    }
+
+    /// Begins a new peak.
+    pub(crate) fn forget_peak(&self) -> Result<()> {
+        for pid in &self.pids {
+            let path = format!("/proc/{pid}/clear_refs");
+            fs::write(&path, "5").context(path)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the servers have little to do: what a load has left for later is done. Gives up after a while, as a store may
+    /// always find something.
+    pub(crate) fn settle(&self) -> Result<()> {
+        let end = Instant::now() + SETTLED_WITHIN;
+        let mut before = self.sample()?;
+        let mut quiet = 0;
+        while quiet < QUIET_LOOKS && Instant::now() < end {
+            thread::sleep(LOOK);
+            let now = self.sample()?;
+            let share = before.until(&now).servers.as_secs_f64() / LOOK.as_secs_f64();
+            quiet = if share <= QUIET_SHARE { quiet + 1 } else { 0 };
+            before = now;
+        }
+        Ok(())
+    }
+
+    fn memory_bytes(&self, field: &str) -> Result<u64> {
+        self.pids.iter().map(|pid| memory_bytes(*pid, field)).sum()
+    }
+}
+
+/// Has this process, and those that it starts, open so many files.
+pub(crate) fn allow_files(count: u64) -> Result<()> {
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= count) {
+        return Ok(());
+    }
+    ensure!(
+        limit.maximum.is_none_or(|most| most >= count),
+        "{count} files are to be open, and the hard limit is {}: raise it (ulimit -Hn) or ask for fewer connections",
+        limit.maximum.unwrap_or_default()
+    );
+    limit.current = limit.maximum.or(Some(count));
+    Ok(setrlimit(Resource::Nofile, limit)?)
 }
 
 /// For a profiler to attach to.
@@ -96,12 +162,13 @@ fn ticks(stat: &str) -> Option<u64> {
     Some(next()? + next()?)
 }
 
-fn rss_bytes(pid: u32) -> Result<u64> {
+fn memory_bytes(pid: u32, field: &str) -> Result<u64> {
     let path = format!("/proc/{pid}/status");
     let status = fs::read_to_string(&path).context(path)?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
     let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
-    Ok(kib.context("no VmRSS")?.trim().parse::<u64>()? * 1024)
+    let kib = kib.with_context(|| format!("no {field}"))?;
+    Ok(kib.trim().parse::<u64>()? * 1024)
 }
 
 #[cfg(test)]
@@ -118,5 +185,21 @@ mod tests {
     fn this_process_has_memory() {
         let own = Servers::new(vec![std::process::id()]);
         assert!(own.rss_bytes().unwrap() > 100 * 1024);
+        let mut block = vec![0_u8; 64 << 20];
+        block.iter_mut().step_by(1024).for_each(|byte| *byte = 1);
+        assert!(own.anonymous_bytes().unwrap() > 64 << 20);
+        drop(std::hint::black_box(block));
+        assert!(own.peak_bytes().unwrap() > 64 << 20);
+    }
+
+    #[test]
+    fn more_files_than_the_hard_limit_are_refused() {
+        let most = getrlimit(Resource::Nofile).maximum;
+        if let Some(most) = most {
+            let error = allow_files(most + 1).unwrap_err().to_string();
+            assert!(error.contains(&most.to_string()), "{error}");
+            allow_files(most).unwrap();
+            assert_eq!(getrlimit(Resource::Nofile).current, Some(most));
+        }
     }
 }

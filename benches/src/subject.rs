@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use framework::{Cluster, Place, Setup, Target, peers::Release};
 use serde::{Deserialize, Serialize};
@@ -83,20 +83,31 @@ impl Subject {
 
     /// Starts servers of a program with empty data directories and waits until all are ready.
     pub(crate) async fn start(self, members: usize, program: Option<PathBuf>) -> Result<Running> {
-        let Some(target) = self.target() else {
-            if members != 1 {
-                bail!("a floor has one member");
-            }
-            return Ok(Running::Floor(Floor::start()?));
-        };
+        if self != Subject::Floor {
+            let cluster = self.start_cluster(members, program, &[]).await?;
+            return Ok(Running::Cluster(cluster));
+        }
+        ensure!(members == 1, "a floor has one member");
+        Ok(Running::Floor(Floor::start()?))
+    }
+
+    /// Starts members with further flags. The floor has none.
+    pub(crate) async fn start_cluster(
+        self,
+        members: usize,
+        program: Option<PathBuf>,
+        flags: &[&str],
+    ) -> Result<Cluster> {
+        let target = self.target().context("a floor is no cluster")?;
         let place = Place {
             program,
             ..Place::default()
         };
         let setup = Setup::new(target, members)
             .flags(&[QUOTA_FLAG])
+            .flags(flags)
             .places(vec![place; members]);
-        Ok(Running::Cluster(Cluster::start(setup).await?))
+        Cluster::start(setup).await
     }
 }
 

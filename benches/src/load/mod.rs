@@ -1,7 +1,9 @@
 //! The load generator.
 //!
 //! - [`Load`]: how many clients ask, over how many connections, at which pace and for how long;
-//! - [`Workload`]: what they ask for; [`Op`] names the ones of the benchmark's table, [`Fan`] and [`Mix`] are those of scenarios;
+//! - [`Workload`]: what they ask for; [`Op`] names the ones of the benchmark's table, [`Fan`] and [`Mix`] are those of scenarios,
+//!   [`Scattered`] is for more keys than requests could be encoded ahead;
+//! - [`Idle`]: connections and watchers that ask for nothing, beside a load;
 //! - [`Outcome`]: throughput, latencies, and what it cost the servers and the generator.
 //!
 //! One thread drives all connections: on two cores, more would take from the servers what they measure. A *closed* loop sends a
@@ -13,8 +15,10 @@ mod requests;
 mod workload;
 
 mod fan;
+mod idle;
 mod mix;
 mod op;
+mod scattered;
 
 mod drive;
 
@@ -28,9 +32,11 @@ use crate::{
 };
 
 pub(crate) use fan::Fan;
+pub(crate) use idle::Idle;
 pub(crate) use mix::Mix;
-pub(crate) use op::{Dataset, Op};
+pub(crate) use op::{Dataset, Op, grants, renewals};
 pub(crate) use requests::{Keys, Requests, value};
+pub(crate) use scattered::Scattered;
 pub(crate) use workload::{Cycle, Workload};
 
 use op::{PUT, RANGE};

@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    ops::Range,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -153,17 +154,29 @@ pub(super) fn swaps(clients: usize, value_bytes: usize) -> Result<Vec<Swap>> {
 
 /// Grants leases; gives a renewal of each.
 fn grant(clients: usize, addresses: &[SocketAddr], servers: &Servers) -> Result<Requests> {
+    let (mut grants, ids) = grants(clients)?;
+    run_all(clients, &mut grants, addresses, servers)?;
+    Ok(Requests::encode(ids.map(renewal)))
+}
+
+/// Grants of leases that do not exist yet, and their ids.
+pub(crate) fn grants(count: usize) -> Result<(Cycle, Range<i64>)> {
     let first = i64::try_from(fresh()?)?;
-    let ids = first..first + i64::try_from(clients)?;
+    let ids = first..first + i64::try_from(count)?;
     let grants = ids.clone().map(|id| pb::LeaseGrantRequest {
         ttl: LEASE_TTL_SECS,
         id,
     });
-    let mut grants = Cycle::new(GRANT, Requests::encode(grants));
-    run_all(clients, &mut grants, addresses, servers)?;
-    Ok(Requests::encode(
-        ids.map(|id| pb::LeaseKeepAliveRequest { id }),
-    ))
+    Ok((Cycle::new(GRANT, Requests::encode(grants)), ids))
+}
+
+/// Renewals of leases by so many clients.
+pub(crate) fn renewals(ids: Range<i64>, clients: usize) -> impl Workload {
+    Renewals::new(Requests::encode(ids.map(renewal)), clients)
+}
+
+fn renewal(id: i64) -> pb::LeaseKeepAliveRequest {
+    pb::LeaseKeepAliveRequest { id }
 }
 
 /// Has `count` requests answered, all of them well.

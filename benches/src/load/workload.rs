@@ -108,26 +108,30 @@ impl Workload for Swaps {
     }
 }
 
-/// Each client keeps a lease of its own alive, on a stream that stays open.
+/// Each client keeps leases of its own alive in turn, on a stream that stays open.
 #[derive(Debug)]
 pub(crate) struct Renewals {
     requests: Requests,
-    alive: Vec<bool>,
+    clients: Vec<(usize, bool)>,
 }
 
 impl Renewals {
-    /// One request for each client.
+    /// Of a multiple of the clients' number of leases, each client has as many.
     pub(crate) fn new(requests: Requests, clients: usize) -> Self {
         Self {
             requests,
-            alive: vec![false; clients],
+            clients: (0..clients).map(|client| (client, false)).collect(),
         }
     }
 }
 
 impl Workload for Renewals {
     fn send(&mut self, client: usize, connection: &mut Connection, open: Option<u32>) -> u32 {
-        let request = self.requests.get(client);
+        let clients = self.clients.len();
+        let (next, alive) = &mut self.clients[client];
+        let request = self.requests.get(*next);
+        *next += clients;
+        *alive = false;
         if let Some(stream) = open {
             connection.send(stream, request, More::Follows);
             return stream;
@@ -139,7 +143,7 @@ impl Workload for Renewals {
     /// A lease that is gone is answered with a time to live of zero, which is not on the wire.
     fn piece(&mut self, client: usize, bytes: &[u8], _last: bool) {
         let ttl = |(tag, value)| tag == 3 && matches!(value, Value::Number(1..));
-        self.alive[client] = Fields(bytes).any(ttl);
+        self.clients[client].1 = Fields(bytes).any(ttl);
     }
 
     fn answered_by(&self) -> AnsweredBy {
@@ -147,6 +151,6 @@ impl Workload for Renewals {
     }
 
     fn accept(&mut self, client: usize) -> bool {
-        self.alive[client]
+        self.clients[client].1
     }
 }

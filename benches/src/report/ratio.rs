@@ -1,5 +1,7 @@
 //! Ratios between subjects, round by round.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{cell::Figures, load::Op, subject::Subject};
 
 /// A figure that is compared.
@@ -89,7 +91,7 @@ impl Line {
 }
 
 /// The median of a few rounds, and how far they lie apart.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Spread {
     /// The middle one, the lower of two.
     pub(crate) median: f64,

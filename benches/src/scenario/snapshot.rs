@@ -6,7 +6,7 @@ use catena_api::etcd::etcdserverpb as pb;
 use super::{Scene, good};
 use crate::load::{Cycle, Dataset, Keys, Load, Op, Requests, Stop};
 
-/// 1 GiB of values, each of a length that fits into a frame with its request.
+/// 1 GiB of values.
 const DATASET: Dataset = Dataset {
     keys: Keys {
         prefix: "snapshot/",
@@ -14,7 +14,7 @@ const DATASET: Dataset = Dataset {
     },
     value_bytes: 12 * 1024,
 };
-/// One request in flight on each connection: two would come near to a connection's window.
+/// Each on a connection of its own.
 const WRITERS: usize = 16;
 
 /// Writes 1 GiB and reads a snapshot of it.

@@ -1,14 +1,15 @@
 //! One connection to a server.
 
 use std::{
-    io::{self, ErrorKind, Read, Write},
+    io::{self, ErrorKind, Read},
     mem,
     net::{SocketAddr, TcpStream},
 };
 
 use super::{
-    frame::{self, HEAD_BYTES, Head, PAYLOAD_BYTES_MAX, WINDOW_BYTES, WINDOW_BYTES_MAX},
+    frame::{self, HEAD_BYTES, Head, WINDOW_BYTES, WINDOW_BYTES_MAX},
     hpack::HeaderTable,
+    outgoing::Outgoing,
     unframe::Unframer,
 };
 
@@ -46,10 +47,12 @@ pub(crate) struct Connection {
     next_stream: u32,
     /// Received and not given back to the server's window.
     owed: u32,
-    output: Vec<u8>,
-    written: usize,
+    output: Outgoing,
+    /// Untouched pages of it take no memory: an idle connection has few.
     input: Vec<u8>,
     filled: usize,
+    /// Whether the server has sent its settings.
+    greeted: bool,
     unframer: Unframer,
 }
 
@@ -59,7 +62,7 @@ impl Connection {
         let socket = TcpStream::connect(address)?;
         socket.set_nodelay(true)?;
         socket.set_nonblocking(true)?;
-        let mut output = frame::PREFACE.to_vec();
+        let mut output = Outgoing::new();
         let mut settings = Vec::new();
         for (name, value) in [
             (frame::ENABLE_PUSH, 0),
@@ -68,9 +71,9 @@ impl Connection {
             settings.extend_from_slice(&name.to_be_bytes());
             settings.extend_from_slice(&u32::to_be_bytes(value));
         }
-        frame::put(frame::SETTINGS, 0, 0, &settings, &mut output);
-        let more = WINDOW_BYTES_MAX - WINDOW_BYTES;
-        frame::put(frame::WINDOW_UPDATE, 0, 0, &more.to_be_bytes(), &mut output);
+        frame::put(frame::SETTINGS, 0, 0, &settings, output.frames());
+        let more = (WINDOW_BYTES_MAX - WINDOW_BYTES).to_be_bytes();
+        frame::put(frame::WINDOW_UPDATE, 0, 0, &more, output.frames());
         Ok(Self {
             socket,
             authority: address.to_string(),
@@ -78,9 +81,9 @@ impl Connection {
             next_stream: 1,
             owed: 0,
             output,
-            written: 0,
             input: vec![0; INPUT_BYTES],
             filled: 0,
+            greeted: false,
             unframer: Unframer::default(),
         })
     }
@@ -89,50 +92,43 @@ impl Connection {
         &self.socket
     }
 
-    /// Calls `path` with a first message; gives the stream.
+    /// Whether the server has answered the client's preface: it has taken the connection.
+    pub(crate) fn is_greeted(&self) -> bool {
+        self.greeted
+    }
+
+    /// Calls `path` with a first message, of any length; gives the stream.
     pub(crate) fn call(&mut self, path: &str, message: &[u8], more: More) -> u32 {
         let stream = self.next_stream;
         self.next_stream += 2;
-        let at = self.output.len();
+        let output = self.output.frames();
+        let at = output.len();
         let mut head = Head {
             length: 0,
             kind: frame::HEADERS,
             flags: frame::END_HEADERS,
             stream,
         };
-        head.encode(&mut self.output);
-        self.headers
-            .request(path, &self.authority, &mut self.output);
-        head.length = self.output.len() - at - HEAD_BYTES;
-        head.write_length(&mut self.output[at..]);
+        head.encode(output);
+        self.headers.request(path, &self.authority, output);
+        head.length = output.len() - at - HEAD_BYTES;
+        head.write_length(&mut output[at..]);
         self.send(stream, message, more);
         stream
     }
 
-    /// Sends a further message, with its gRPC prefix, on a stream. It must fit into a frame.
+    /// Sends a further message, with its gRPC prefix, on a stream whose last one was answered.
     pub(crate) fn send(&mut self, stream: u32, message: &[u8], more: More) {
-        debug_assert!(message.len() <= PAYLOAD_BYTES_MAX);
         let flags = match more {
             More::Follows => 0,
             More::Ends => frame::END_STREAM,
         };
-        frame::put(frame::DATA, flags, stream, message, &mut self.output);
+        self.output.message(stream, message, flags);
     }
 
     /// Writes what waits, as far as the socket takes it.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
-        while self.written < self.output.len() {
-            match self.socket.write(&self.output[self.written..]) {
-                Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(count) => self.written += count,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        self.output.clear();
-        self.written = 0;
-        Ok(())
+        self.output.flush(&self.socket)
     }
 
     /// Reads until nothing is left to read.
@@ -188,27 +184,24 @@ impl Connection {
         match head.kind {
             frame::DATA => self.data(head, payload, on)?,
             // The block is not decoded: whether a call succeeded is told by its message.
-            frame::HEADERS if head.flags & frame::END_STREAM != 0 => {
-                self.unframer.end(stream);
-                on(Event::Ended { stream });
-            }
-            frame::RST_STREAM => {
-                self.unframer.end(stream);
-                on(Event::Ended { stream });
-            }
+            frame::HEADERS if head.flags & frame::END_STREAM != 0 => self.ended(stream, on),
+            frame::RST_STREAM => self.ended(stream, on),
             frame::SETTINGS | frame::PING if head.flags & frame::ACK == 0 => {
                 let echoed = if head.kind == frame::PING {
                     payload
                 } else {
+                    self.greeted = true;
+                    self.output.settings(payload);
                     &[]
                 };
-                frame::put(head.kind, frame::ACK, 0, echoed, &mut self.output);
+                frame::put(head.kind, frame::ACK, 0, echoed, self.output.frames());
             }
+            frame::WINDOW_UPDATE => self.output.window_update(stream, payload),
             frame::GOAWAY => {
                 let text = String::from_utf8_lossy(payload.get(8..).unwrap_or_default());
                 return Err(io::Error::other(format!("the server goes away: {text}")));
             }
-            // Answer heads, and what the server has of our windows' and settings' kind: see the module's essay.
+            // Answer heads, and what the server says of our settings: see the module's essay.
             _ => {}
         }
         Ok(())
@@ -236,13 +229,18 @@ impl Connection {
         self.owed += u32::try_from(payload.len()).map_err(|_| ErrorKind::InvalidData)?;
         if self.owed > GIVEN_BACK_BYTES {
             let given = self.owed.to_be_bytes();
-            frame::put(frame::WINDOW_UPDATE, 0, 0, &given, &mut self.output);
+            frame::put(frame::WINDOW_UPDATE, 0, 0, &given, self.output.frames());
             self.owed = 0;
         }
         if head.flags & frame::END_STREAM != 0 {
-            self.unframer.end(stream);
-            on(Event::Ended { stream });
+            self.ended(stream, on);
         }
         Ok(())
+    }
+
+    fn ended(&mut self, stream: u32, on: &mut impl FnMut(Event<'_>)) {
+        self.unframer.end(stream);
+        self.output.end(stream);
+        on(Event::Ended { stream });
     }
 }

@@ -7,16 +7,17 @@
 //! A client library would cost as much as the server: it decodes header blocks, wakes a task and allocates for each call. Here a
 //! call is known by its stream's number, and its success by its message, since a gRPC call that fails ends without one.
 //!
-//! The server's flow control is not followed: its window, 64 KiB and given back as it reads, is never filled by the few requests that
-//! are in flight on one connection. A caller who had more there would see the server close it.
+//! The server's flow control is followed: what its windows do not take waits. A message that fits into a frame passes that by with an
+//! addition.
 //!
-//! What is deliberately absent: TLS, messages longer than a frame on the way out, reading of headers and hence of error texts. A run
+//! What is deliberately absent: TLS, reading of headers and hence of error texts. A run
 //! with errors is no measurement; the member's log and a real client tell what was wrong.
 
 mod connection;
 mod fleet;
 mod frame;
 mod hpack;
+mod outgoing;
 mod unframe;
 
 pub(crate) use connection::{Connection, Event, More};
