@@ -142,7 +142,8 @@ impl Chain {
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
     {
         let record = Record::begin(&request);
-        let watch = Watch::begin(record.clone(), self.metrics.clone(), &request);
+        let peer = request.extensions().get().copied();
+        let watch = Watch::begin(record.clone(), self.metrics.clone(), peer);
         request.extensions_mut().insert(record.clone());
         let work = record.clone().scope(async {
             let response = match self.admit(&record, inner, request).await {

@@ -59,6 +59,15 @@ impl Trace {
         }
     }
 
+    /// A span within this one.
+    pub(crate) fn child(&self) -> Self {
+        Self {
+            span: rand::rng().random_range(1..=u64::MAX),
+            parent: Some(self.span),
+            ..self.clone()
+        }
+    }
+
     /// The trace's id: 32 hexadecimal digits.
     pub fn id(&self) -> String {
         format!("{:032x}", self.trace)
