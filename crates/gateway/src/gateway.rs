@@ -5,7 +5,6 @@ use std::sync::Arc;
 use axum::{
     Router,
     body::Body,
-    middleware::from_fn,
     response::{IntoResponse, Redirect, Response},
 };
 use catena_middleware::{
@@ -18,7 +17,7 @@ use catena_middleware::{
 };
 use catena_telemetry::metrics::Registry;
 use http::{Method, Request, StatusCode, Uri};
-use tower::Layer;
+use tower::{Layer, util::MapRequestLayer};
 
 use crate::{UserCalls, routes};
 
@@ -54,7 +53,7 @@ impl Gateway {
         let router = routes::router()
             .with_state(options.users)
             .merge(options.more)
-            .route_layer(from_fn(lifecycle::note_route))
+            .route_layer(MapRequestLayer::new(lifecycle::note_route))
             .merge(lifecycle::operations(options.health, options.registry))
             .fallback(no_such_path)
             .method_not_allowed_fallback(no_such_method);

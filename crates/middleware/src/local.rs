@@ -5,6 +5,7 @@
 
 use std::{
     future::Future,
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -48,13 +49,14 @@ impl LocalCalls {
         };
         let record = Record::within(method);
         let watch = Watch::begin(record.clone(), self.metrics.clone(), None);
-        let work = async {
+        let work = pin!(work);
+        let work = pin!(record.scope(async {
             let ended = deadline.enforce(work).await;
             let ended = ended.map_err(Status::from).flatten();
             watch.called(ended.as_ref().err());
             ended
-        };
-        let ended = record.scope(recover::catch(work)).await;
+        }));
+        let ended = recover::catch(work).await;
         ended.map_err(Status::from).flatten()
     }
 }

@@ -74,8 +74,8 @@ impl Record {
     }
 
     /// Runs `answer` with this as the current record.
-    pub async fn scope<F: Future>(self: Arc<Self>, answer: F) -> F::Output {
-        CURRENT.scope(self, answer).await
+    pub fn scope<F: Future>(self: Arc<Self>, answer: F) -> impl Future<Output = F::Output> {
+        CURRENT.scope(self, answer)
     }
 
     /// How it is spoken to.
