@@ -8,7 +8,7 @@ use axum::{
     body::Body,
     http::{Request, Response},
 };
-use catena_gateway::{Gateway, GatewayOptions, config_api};
+use catena_gateway::{Gateway, GatewayOptions, UserCalls, config_api};
 use catena_middleware::{
     Health, Outbound, RouteLimits,
     admit::{body::BodyLimits, host::Hosts},
@@ -55,7 +55,7 @@ fn gateway(more: Router) -> Result<Chained<Router>> {
     let metrics = Arc::new(RequestMetrics::register(&registry)?);
     let nobody = Endpoint::from_static("http://127.0.0.1:1").connect_lazy();
     let gateway = Gateway::new(GatewayOptions {
-        users: Outbound::default().transport(nobody),
+        users: UserCalls::over(Outbound::default().transport(nobody)),
         more,
         hosts: Hosts::Loopback(Vec::new()),
         body: BodyLimits::default(),

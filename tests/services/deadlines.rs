@@ -7,7 +7,7 @@ use std::{
 
 use axum::body::Body;
 use catena_api::example::{UserRequest, user_service_client::UserServiceClient};
-use catena_gateway::{Gateway, GatewayOptions};
+use catena_gateway::{Gateway, GatewayOptions, UserCalls};
 use catena_middleware::{
     Error, Health, Outbound, RouteLimits,
     admit::{body::BodyLimits, host::Hosts},
@@ -157,7 +157,7 @@ fn noting(noted: Arc<Mutex<Option<HeaderMap>>>) -> Gateway {
     });
     let registry = Arc::new(Registry::new().unwrap());
     Gateway::new(GatewayOptions {
-        users: Outbound { limit: ENDS_WITHIN }.transport(service),
+        users: UserCalls::over(Outbound { limit: ENDS_WITHIN }.transport(service)),
         more: axum::Router::new(),
         hosts: Hosts::Any,
         body: BodyLimits::default(),

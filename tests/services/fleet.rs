@@ -4,7 +4,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use catena_client::Kv;
-use catena_gateway::{Gateway, GatewayOptions, balanced};
+use catena_gateway::{Gateway, GatewayOptions, UserCalls, balanced};
 use catena_middleware::{
     Health, Outbound, RouteLimits,
     admit::{body::BodyLimits, host::Hosts},
@@ -65,7 +65,7 @@ impl Fleet {
             channel::write_metrics(&called, text);
         });
         let gateway = Gateway::new(GatewayOptions {
-            users: balanced(channel.clone(), Outbound { limit: PATIENCE }),
+            users: UserCalls::over(balanced(channel.clone(), Outbound { limit: PATIENCE })),
             more: axum::Router::new(),
             hosts: Hosts::Loopback(Vec::new()),
             body: BodyLimits::default(),

@@ -416,6 +416,7 @@ async fn operations_tell_what_was_done() {
     );
     client.ask("GET", "/trouble/panic", None).await;
     client.ask("GET", "/nowhere", None).await;
+    client.ask("GET", "/user/7", None).await;
     stand
         .health
         .set("registration", Err("lease lost".to_owned()));
@@ -424,6 +425,10 @@ async fn operations_tell_what_was_done() {
     for line in [
         r#"catena_requests_total{method="GET",protocol="http",route="/trouble/panic",status="500"} 1"#,
         r#"catena_requests_total{method="GET",protocol="http",route="unmatched",status="404"} 1"#,
+        // The gateway's, and the service's in the same process.
+        r#"catena_requests_total{method="GET",protocol="http",route="/user/{id}",status="404"} 1"#,
+        r#"catena_requests_total{method="POST",protocol="grpc",route="example.UserService/GetUser",status="404"} 1"#,
+        r#"catena_requests_in_flight{protocol="grpc"} 0"#,
         "catena_request_panics_total 1",
         r#"catena_requests_in_flight{protocol="http"} 1"#,
     ] {

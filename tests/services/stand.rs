@@ -4,9 +4,9 @@ use std::{convert::Infallible, future::ready, net::SocketAddr, sync::Arc};
 
 use axum::{Router, body::Body, routing::get};
 use bytes::Bytes;
-use catena_gateway::{Gateway, GatewayOptions};
+use catena_gateway::{Gateway, GatewayOptions, UserCalls};
 use catena_middleware::{
-    Health, Outbound, RouteLimits, Transport,
+    Health, Outbound, RouteLimits,
     admit::{body::BodyLimits, host::Hosts},
     observe::RequestMetrics,
     serve::{ConnectionLimits, Serving, serve},
@@ -85,7 +85,7 @@ impl Stand {
         let user = user.await.unwrap();
         let grpc = serve(loopback().await, user.app(), ConnectionLimits::GRPC).unwrap();
         let users = match wish.way {
-            Way::Local => user.transport(),
+            Way::Local => UserCalls::new(user.local()),
             Way::Channel => over(&channel(grpc.address())),
         };
         let gateway = Gateway::new(GatewayOptions {
@@ -156,6 +156,6 @@ pub(crate) fn channel(address: SocketAddr) -> Channel {
 }
 
 /// A channel as the gateway takes it.
-pub(crate) fn over(channel: &Channel) -> Transport {
-    Outbound::default().transport(channel.clone())
+pub(crate) fn over(channel: &Channel) -> UserCalls {
+    UserCalls::over(Outbound::default().transport(channel.clone()))
 }

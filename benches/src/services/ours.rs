@@ -4,7 +4,7 @@ use std::{io, sync::Arc};
 
 use anyhow::Result;
 use axum::Router;
-use catena_gateway::{Gateway, GatewayOptions};
+use catena_gateway::{Gateway, GatewayOptions, UserCalls};
 use catena_middleware::{
     Health, RouteLimits,
     admit::{body::BodyLimits, host::Hosts},
@@ -40,7 +40,7 @@ pub(super) async fn serve(
     })
     .await?;
     let gateway = Gateway::new(GatewayOptions {
-        users: user.transport(),
+        users: UserCalls::new(user.local()),
         more: Router::new(),
         hosts,
         body: BodyLimits::default(),

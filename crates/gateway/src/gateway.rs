@@ -5,14 +5,10 @@ use std::sync::Arc;
 use axum::{
     Router,
     body::Body,
-    middleware::from_fn,
     response::{IntoResponse, Redirect, Response},
 };
-use catena_api::{
-    example::user_service_client::UserServiceClient, user::users_client::UsersClient,
-};
 use catena_middleware::{
-    Chain, Health, RouteLimits, Transport,
+    Chain, Health, RouteLimits,
     admit::{body::BodyLimits, host::Hosts},
     chain::Chained,
     error::{Error, reasons},
@@ -21,14 +17,14 @@ use catena_middleware::{
 };
 use catena_telemetry::metrics::Registry;
 use http::{Method, Request, StatusCode, Uri};
-use tower::Layer;
+use tower::{Layer, util::MapRequestLayer};
 
-use crate::routes;
+use crate::{UserCalls, routes};
 
 /// What a gateway is made of.
 pub struct GatewayOptions {
-    /// The way to the user service.
-    pub users: Transport,
+    /// The user service.
+    pub users: UserCalls,
     /// More routes, inside of the same chain.
     pub more: Router,
     /// Which hosts are served.
@@ -51,26 +47,13 @@ pub struct Gateway {
     app: Chained<Router>,
 }
 
-/// The services that handlers call.
-#[derive(Clone)]
-pub(crate) struct Services {
-    /// The article's.
-    pub(crate) user: UserServiceClient<Transport>,
-    /// The whole.
-    pub(crate) users: UsersClient<Transport>,
-}
-
 impl Gateway {
     /// Builds it. Nothing is called yet.
     pub fn new(options: GatewayOptions) -> Self {
-        let services = Services {
-            user: UserServiceClient::new(options.users.clone()),
-            users: UsersClient::new(options.users),
-        };
         let router = routes::router()
-            .with_state(services)
+            .with_state(options.users)
             .merge(options.more)
-            .route_layer(from_fn(lifecycle::note_route))
+            .route_layer(MapRequestLayer::new(lifecycle::note_route))
             .merge(lifecycle::operations(options.health, options.registry))
             .fallback(no_such_path)
             .method_not_allowed_fallback(no_such_method);

@@ -6,14 +6,16 @@
 //! - [`extract`] takes requests apart: strict JSON, queries and path parameters, whose answers name every field that is wrong;
 //! - [`balanced`] is the way to a service through the registry.
 //!
-//! A service is reached through a [`Transport`](catena_middleware::Transport), which may be the service itself in this process or
-//! a balanced channel: no handler knows which, and both answer alike.
+//! A service is called by the interface that it was generated from, which may be the service itself in this process or a client over
+//! a balanced channel: no handler knows which, and both answer alike. See [`UserCalls`].
 
 pub mod config_api;
 pub mod extract;
 mod gateway;
 pub mod routes;
 mod upstream;
+mod users;
 
 pub use gateway::{Gateway, GatewayOptions};
 pub use upstream::{NO_INSTANCE, balanced};
+pub use users::UserCalls;

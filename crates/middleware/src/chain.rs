@@ -5,10 +5,12 @@
 //! ```
 //!
 //! One service holds them all: each is an `async fn` or a plain one, so the chain is a single future with no box and no lock between
-//! its parts. It stands outside of the router, so that a path that nobody has passes it like any other.
+//! its parts. What one part hands to the next to run is pinned where it stands: each part that took it by value would hold it twice, and
+//! the whole would be moved into its box. The chain stands outside of the router, so that a path that nobody has passes it like any other.
 
 use std::{
     convert::Infallible,
+    pin::pin,
     sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -137,20 +139,20 @@ where
 }
 
 impl Chain {
-    async fn answer<S>(&self, inner: S, mut request: Request<Body>) -> Response<Body>
+    async fn answer<S>(&self, inner: S, request: Request<Body>) -> Response<Body>
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
     {
         let record = Record::begin(&request);
-        let watch = Watch::begin(record.clone(), self.metrics.clone(), &request);
-        request.extensions_mut().insert(record.clone());
-        let work = record.clone().scope(async {
+        let peer = request.extensions().get().copied();
+        let watch = Watch::begin(record.clone(), self.metrics.clone(), peer);
+        let work = pin!(record.clone().scope(async {
             let response = match self.admit(&record, inner, request).await {
                 Ok(response) => response,
                 Err(error) => record.protocol().answer(error),
             };
             watch.follow(response)
-        });
+        }));
         let mut response = match recover::catch(work).await {
             Ok(response) => response,
             Err(error) => {
@@ -158,7 +160,7 @@ impl Chain {
                 record.clone().scope(async { protocol.answer(error) }).await
             }
         };
-        if let Ok(id) = HeaderValue::try_from(record.trace().id()) {
+        if let Ok(id) = HeaderValue::try_from(record.trace().id().to_string()) {
             response.headers_mut().insert(TRACE_ID, id);
         }
         response
@@ -192,7 +194,7 @@ impl Chain {
             true => request,
             false => body::admit(request, self.body)?,
         };
-        let work = inner.oneshot(request);
+        let work = pin!(inner.oneshot(request));
         let Ok(response) = match deadline {
             None => work.await,
             Some(deadline) => {

@@ -3,7 +3,7 @@
 //! - [`Chain`] is the whole way as one tower layer; its parts are [`recover`], [`trace`], [`observe`], [`admit`] and [`deadline`];
 //! - [`Error`] and [`Success`] are the two forms of an answer. An `Error` becomes the envelope over HTTP and a `Status` over gRPC;
 //! - [`Record`] is what is known of the current request: its trace, language, route and error;
-//! - [`Deadline`] is the current task's, and [`Outbound`] what makes a call that goes out keep it;
+//! - [`Deadline`] is the current task's; [`Outbound`] makes a call that goes out keep it, and [`LocalCalls`] one that stays in the process;
 //! - [`validate`] are the rules on fields, which name every one that fails;
 //! - [`serve`] accepts connections with all the limits that hyper leaves open; [`lifecycle`] says when a process is ready and how
 //!   it leaves.
@@ -17,6 +17,7 @@ pub mod envelope;
 pub mod error;
 pub mod language;
 pub mod lifecycle;
+pub mod local;
 pub mod observe;
 pub mod outbound;
 pub mod protocol;
@@ -32,5 +33,6 @@ pub use envelope::Success;
 pub use error::{Error, Reason, Result, reasons};
 pub use language::Language;
 pub use lifecycle::Health;
+pub use local::LocalCalls;
 pub use outbound::{Outbound, Transport};
 pub use record::Record;

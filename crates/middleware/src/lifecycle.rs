@@ -12,7 +12,6 @@ use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 use axum::{
     Json, Router,
     extract::{MatchedPath, Request, State},
-    middleware::{Next, from_fn},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -20,6 +19,7 @@ use catena_telemetry::metrics::{CONTENT_TYPE, Registry};
 use http::{StatusCode, header};
 use serde::Serialize;
 use tokio::sync::watch;
+use tower::util::MapRequestLayer;
 
 use crate::{
     error::{Error, Result},
@@ -98,16 +98,16 @@ pub fn operations(health: Health, registry: Arc<Registry>) -> Router {
         )
         .route("/readyz", get(readiness).with_state(health))
         .route("/metrics", get(metrics).with_state(registry))
-        .route_layer(from_fn(note_route))
+        .route_layer(MapRequestLayer::new(note_route))
 }
 
 /// Tells the record which route answers: for all routers inside of the chain.
-pub async fn note_route(request: Request, next: Next) -> Response {
+pub fn note_route(request: Request) -> Request {
     let route = request.extensions().get::<MatchedPath>();
     if let (Some(route), Some(record)) = (route, Record::current()) {
         record.note_route(route.as_str());
     }
-    next.run(request).await
+    request
 }
 
 async fn readiness(State(health): State<Health>) -> Response {

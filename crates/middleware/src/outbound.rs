@@ -20,7 +20,7 @@ use crate::{
 /// What may break a call.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A way to a service: a channel, a balanced one, or the service itself in the same process.
+/// A way to a service in another process: a channel, or a balanced one.
 ///
 /// What breaks it is an [`Error`] already, so that the one who called answers with it as it is.
 pub type Transport = tower::util::BoxCloneSyncService<Request<Body>, Response<Body>, Error>;
@@ -54,7 +54,7 @@ impl Outbound {
     }
 }
 
-/// Answers of all transports: tonic's body, and that of a router in the same process.
+/// Answers of all transports.
 pub trait IntoGrpc {
     /// The same answer with tonic's body.
     fn into_grpc(self) -> Response<Body>;

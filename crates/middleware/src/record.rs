@@ -53,14 +53,29 @@ impl Record {
         })
     }
 
+    /// A call of a method in this process, by the request that this task answers.
+    pub(crate) fn within(method: &'static str) -> Arc<Self> {
+        let caller = Self::current();
+        let trace = caller.as_ref().map(|caller| caller.trace.child());
+        Arc::new(Self {
+            protocol: Protocol::Grpc,
+            method: Method::POST,
+            began: Instant::now(),
+            trace: trace.unwrap_or_else(|| Trace::begin(&HeaderMap::new())),
+            language: caller.map_or_else(Language::default, |caller| caller.language),
+            route: OnceLock::from(Arc::from(method)),
+            failure: Mutex::new(None),
+        })
+    }
+
     /// The request that this task answers, if it answers one.
     pub fn current() -> Option<Arc<Self>> {
         CURRENT.try_with(Arc::clone).ok()
     }
 
     /// Runs `answer` with this as the current record.
-    pub async fn scope<F: Future>(self: Arc<Self>, answer: F) -> F::Output {
-        CURRENT.scope(self, answer).await
+    pub fn scope<F: Future>(self: Arc<Self>, answer: F) -> impl Future<Output = F::Output> {
+        CURRENT.scope(self, answer)
     }
 
     /// How it is spoken to.

@@ -3,7 +3,7 @@
 //! A request without one, or with one that the standard calls invalid (zero ids, version `ff`), begins a trace. Each process adds a
 //! span of its own: outgoing calls name it as their parent, and `x-trace-id` tells it to the client.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use rand::Rng;
@@ -33,6 +33,26 @@ pub struct Trace {
     state: Option<HeaderValue>,
 }
 
+/// The id of a trace: written as 32 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TraceId(u128);
+
+impl fmt::Display for TraceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+/// The id of a span: written as 16 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpanId(u64);
+
+impl fmt::Display for SpanId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
 impl Trace {
     /// The span of a request that came in with these headers.
     pub fn begin(headers: &HeaderMap) -> Self {
@@ -59,19 +79,28 @@ impl Trace {
         }
     }
 
-    /// The trace's id: 32 hexadecimal digits.
-    pub fn id(&self) -> String {
-        format!("{:032x}", self.trace)
+    /// A span within this one.
+    pub(crate) fn child(&self) -> Self {
+        Self {
+            span: rand::rng().random_range(1..=u64::MAX),
+            parent: Some(self.span),
+            ..self.clone()
+        }
     }
 
-    /// This span's id: 16 hexadecimal digits.
-    pub fn span_id(&self) -> String {
-        format!("{:016x}", self.span)
+    /// The trace's id.
+    pub fn id(&self) -> TraceId {
+        TraceId(self.trace)
+    }
+
+    /// This span's id.
+    pub fn span_id(&self) -> SpanId {
+        SpanId(self.span)
     }
 
     /// The id of the span that called, if one did.
-    pub fn parent_id(&self) -> Option<String> {
-        self.parent.map(|parent| format!("{parent:016x}"))
+    pub fn parent_id(&self) -> Option<SpanId> {
+        self.parent.map(SpanId)
     }
 
     /// Names this span as the parent of a call that goes out.
@@ -79,8 +108,10 @@ impl Trace {
         let mut text = String::with_capacity(55);
         write!(
             text,
-            "00-{:032x}-{:016x}-{:02x}",
-            self.trace, self.span, self.flags
+            "00-{}-{}-{:02x}",
+            self.id(),
+            self.span_id(),
+            self.flags
         )
         .expect("a String takes everything");
         let value = HeaderValue::try_from(text).expect("digits and dashes are a header's value");
@@ -146,13 +177,14 @@ mod tests {
     #[test]
     fn a_trace_goes_on() {
         let trace = of(&format!("00-{ID}-b7ad6b7169203331-00"));
-        assert_eq!(trace.id(), ID);
-        assert_eq!(trace.parent_id().unwrap(), "b7ad6b7169203331");
+        assert_eq!(trace.id().to_string(), ID);
+        assert_eq!(trace.parent_id().unwrap().to_string(), "b7ad6b7169203331");
         let mut out = HeaderMap::new();
         trace.inject(&mut out);
         assert_eq!(out[TRACEPARENT], format!("00-{ID}-{}-00", trace.span_id()));
         assert_eq!(out[TRACESTATE], "vendor=1");
-        assert_eq!(of(&format!("01-{ID}-b7ad6b7169203331-01-more")).id(), ID);
+        let later = of(&format!("01-{ID}-b7ad6b7169203331-01-more"));
+        assert_eq!(later.id(), trace.id());
     }
 
     #[test]
@@ -168,8 +200,9 @@ mod tests {
             String::new(),
         ] {
             let trace = of(&text);
-            assert!(trace.id() != ID && trace.parent_id().is_none(), "{text}");
-            assert_eq!(trace.id().len(), 32);
+            let id = trace.id().to_string();
+            assert!(id != ID && trace.parent_id().is_none(), "{text}");
+            assert_eq!(id.len(), 32);
         }
     }
 }

@@ -3,8 +3,8 @@
 //! - [`user`]: who there is: the article's `example.UserService` and `catena.user.v1.Users`, over one directory;
 //! - [`database`]: SQLite, MariaDB or PostgreSQL by URL, whose statements end when the request's deadline does.
 //!
-//! A service is a router of gRPC services inside of the middleware's chain: the binary gives it a listener, or calls it in its own
-//! process, which is the same way without a socket.
+//! A service is a router of gRPC services inside of the middleware's chain, to which the binary gives a listener. Callers in the same
+//! process call its handlers by their types.
 
 pub mod database;
 pub mod user;

@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 
 use anyhow::Result;
-use catena_gateway::{Gateway, GatewayOptions, balanced, config_api};
+use catena_gateway::{Gateway, GatewayOptions, UserCalls, balanced, config_api};
 use catena_middleware::{
-    Health, Outbound, RouteLimits, Transport,
+    Health, Outbound, RouteLimits,
     admit::body::BodyLimits,
     serve::{ConnectionLimits, Serving, serve},
 };
@@ -14,6 +14,7 @@ use catena_registry::{
     channel::{self, Channel, ChannelOptions},
     config::ConfigCenter,
 };
+use catena_services::user::LocalUsers;
 use futures_util::{StreamExt, future::ready, stream};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -36,11 +37,11 @@ impl Front {
     pub(crate) async fn start(
         process: &Process,
         listen: &str,
-        local: Option<Transport>,
+        local: Option<LocalUsers>,
     ) -> Result<(Self, Serving)> {
         let listener = process.bind("gateway-listen", listen).await?;
         let (users, looking) = match local {
-            Some(transport) => (transport, None),
+            Some(service) => (UserCalls::new(service), None),
             None => {
                 let channel = follow(process.registry.clone())?;
                 let counted = [channel.clone()];
@@ -48,7 +49,7 @@ impl Front {
                     .series
                     .add_writer(move |text| channel::write_metrics(&counted, text));
                 let looking = tokio::spawn(look(channel.clone(), process.health.clone()));
-                let users = balanced(channel, Outbound::default());
+                let users = UserCalls::over(balanced(channel, Outbound::default()));
                 (users, Some(AbortOnDropHandle::new(looking)))
             }
         };

@@ -45,7 +45,7 @@ impl Services {
         };
         let gateway = match runs(Service::Gateway) {
             true => {
-                let local = user.as_ref().map(User::transport);
+                let local = user.as_ref().map(User::local);
                 let listen = &settings.gateway_listen;
                 let (gateway, serving) = Front::start(&process, listen, local).await?;
                 listeners.push(serving);

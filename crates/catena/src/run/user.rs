@@ -4,14 +4,14 @@ use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context, Result};
 use catena_middleware::{
-    Health, Transport,
+    Health,
     serve::{ConnectionLimits, Serving, serve},
 };
 use catena_registry::{
     Endpoint, Instance, Readiness, RegState, RegisterOptions, Registrar, Registration, Registry,
     Scheme, ServiceName, Status,
 };
-use catena_services::user::{UserOptions, UserService};
+use catena_services::user::{LocalUsers, UserOptions, UserService};
 use tokio::{
     task::JoinHandle,
     time::{sleep, timeout},
@@ -82,9 +82,9 @@ impl User {
         self.address
     }
 
-    /// The way to it from within this process.
-    pub(crate) fn transport(&self) -> Transport {
-        self.service.transport()
+    /// What callers in this process call.
+    pub(crate) fn local(&self) -> LocalUsers {
+        self.service.local()
     }
 
     /// Says that no more calls are wanted, and waits for `propagation`, in which callers hear of it. Gives what is left to revoke.

@@ -7,15 +7,16 @@ use catena_middleware::{
     error::Result,
     validate::{fields, id},
 };
+use tonic::Request;
 
 use super::user::Shown;
 use crate::{
+    UserCalls,
     extract::{Json, Param},
-    gateway::Services,
 };
 
 pub(super) async fn update(
-    State(mut services): State<Services>,
+    State(calls): State<UserCalls>,
     Param(text): Param,
     Json(body): Json,
 ) -> Result<Success<Shown>> {
@@ -28,12 +29,16 @@ pub(super) async fn update(
         age: form.integer(&fields::age(0)),
     };
     form.finish()?;
-    let user = services.users.update(request).await?.into_inner();
+    let user = calls
+        .users
+        .update(Request::new(request))
+        .await?
+        .into_inner();
     Ok(Success::new(user.into()))
 }
 
 pub(super) async fn patch(
-    State(mut services): State<Services>,
+    State(calls): State<UserCalls>,
     Param(text): Param,
     Json(body): Json,
 ) -> Result<Success<Shown>> {
@@ -47,6 +52,6 @@ pub(super) async fn patch(
         age: form.integer(&fields::age(0)),
     };
     form.finish()?;
-    let user = services.users.patch(request).await?.into_inner();
+    let user = calls.users.patch(Request::new(request)).await?.into_inner();
     Ok(Success::new(user.into()))
 }

@@ -3,12 +3,13 @@
 use axum::extract::State;
 use catena_api::user::CreateUserRequest;
 use catena_middleware::{Success, error::Result, validate::fields};
+use tonic::Request;
 
 use super::user::Shown;
-use crate::{extract::Json, gateway::Services};
+use crate::{UserCalls, extract::Json};
 
 pub(super) async fn create(
-    State(mut services): State<Services>,
+    State(calls): State<UserCalls>,
     Json(body): Json,
 ) -> Result<Success<Shown>> {
     let mut form = body.form()?;
@@ -18,6 +19,10 @@ pub(super) async fn create(
         age: form.integer(&fields::age(0)),
     };
     form.finish()?;
-    let user = services.users.create(request).await?.into_inner();
+    let user = calls
+        .users
+        .create(Request::new(request))
+        .await?
+        .into_inner();
     Ok(Success::created(format!("/users/{}", user.id), user.into()))
 }

@@ -4,8 +4,9 @@ use axum::extract::State;
 use catena_api::example::UserRequest;
 use catena_middleware::{Success, error::Result};
 use serde::Serialize;
+use tonic::Request;
 
-use crate::{extract::Param, gateway::Services};
+use crate::{UserCalls, extract::Param};
 
 #[derive(Serialize)]
 pub(super) struct UserResponse {
@@ -16,10 +17,13 @@ pub(super) struct UserResponse {
 
 /// What the parameter means is the service's to judge, so that both ways agree on that too.
 pub(super) async fn get_user(
-    State(mut services): State<Services>,
+    State(calls): State<UserCalls>,
     Param(user_id): Param,
 ) -> Result<Success<UserResponse>> {
-    let answer = services.user.get_user(UserRequest { user_id }).await?;
+    let answer = calls
+        .user
+        .get_user(Request::new(UserRequest { user_id }))
+        .await?;
     let user = answer.into_inner();
     Ok(Success::new(UserResponse {
         id: user.id,

@@ -4,9 +4,10 @@ use axum::extract::State;
 use catena_api::user::ListUsersRequest;
 use catena_middleware::{Success, error::Result, validate::fields};
 use serde::Serialize;
+use tonic::Request;
 
 use super::user::Shown;
-use crate::{extract::Query, gateway::Services};
+use crate::{UserCalls, extract::Query};
 
 #[derive(Serialize)]
 pub(super) struct Page {
@@ -15,7 +16,7 @@ pub(super) struct Page {
 }
 
 pub(super) async fn list(
-    State(mut services): State<Services>,
+    State(calls): State<UserCalls>,
     mut query: Query,
 ) -> Result<Success<Page>> {
     let limit = query.integer(&fields::LIMIT);
@@ -24,7 +25,7 @@ pub(super) async fn list(
     // Within its rule, it fits.
     let limit = limit.and_then(|limit| i32::try_from(limit).ok());
     let request = ListUsersRequest { limit, cursor };
-    let answer = services.users.list(request).await?.into_inner();
+    let answer = calls.users.list(Request::new(request)).await?.into_inner();
     Ok(Success::new(Page {
         users: answer.users.into_iter().map(Into::into).collect(),
         next_cursor: Some(answer.next_cursor).filter(|cursor| !cursor.is_empty()),

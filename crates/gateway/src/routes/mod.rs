@@ -13,7 +13,7 @@ use axum::{
     routing::{get, post},
 };
 
-use crate::gateway::Services;
+use crate::UserCalls;
 
 /// One route as it is shown to people.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ pub const TABLE: &[Route] = &[
 ];
 
 /// The routes that need handlers of their own.
-pub(crate) fn router() -> Router<Services> {
+pub(crate) fn router() -> Router<UserCalls> {
     Router::new()
         .route("/ping", get(ping::ping))
         .route("/user/{id}", get(get_user::get_user))

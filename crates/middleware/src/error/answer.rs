@@ -43,7 +43,7 @@ impl IntoResponse for Error {
             reason: self.reason(),
             trace_id: record
                 .as_ref()
-                .map(|record| record.trace().id())
+                .map(|record| record.trace().id().to_string())
                 .unwrap_or_default(),
             details: self.violations(),
         };

@@ -3,7 +3,7 @@
 //! Fifty codes of HTTP share seventeen of gRPC. Where the way back would end at another one, the code travels in the metadata under
 //! [`HTTP_STATUS`], so that between our own ends nothing is lost; others see a fact that they do not know.
 
-use std::{collections::HashMap, error::Error as StdError};
+use std::{collections::HashMap, error::Error as StdError, sync::Arc};
 
 use tonic::{Code, Status, metadata::MetadataMap};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
@@ -32,7 +32,12 @@ impl From<Error> for Status {
         if let Some(after) = error.retry_after() {
             details.set_retry_info(Some(after));
         }
-        Status::with_error_details_and_metadata(code, error.message(), details, MetadataMap::new())
+        let message = error.message().to_owned();
+        let mut status =
+            Status::with_error_details_and_metadata(code, message, details, MetadataMap::new());
+        // Within the process, it comes out again whole: with what only the log may know.
+        status.set_source(Arc::new(error));
+        status
     }
 }
 
@@ -96,7 +101,7 @@ fn is_http_error(code: &u16) -> bool {
     (400..=599).contains(code)
 }
 
-/// A status that was made on this side because the call broke: its source is what broke.
+/// A status that was made on this side, of an error of ours or because the call broke: its source is what broke.
 fn local(status: &Status) -> Option<Error> {
     let mut cause = StdError::source(status)?;
     let reason = loop {
@@ -162,6 +167,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// What is left of a status on the wire.
+    fn over_the_wire(status: Status) -> Status {
+        Status::from_header_map(status.into_http::<()>().headers()).unwrap()
+    }
+
     fn violations() -> Vec<Violation> {
         [
             ("name", "required", "name is required"),
@@ -187,7 +197,7 @@ mod tests {
                 .with_metadata("key", value)
                 .with_violations(violations())
                 .with_retry_after(Duration::from_millis(1500));
-            let read = Error::from(Status::from(sent.clone()));
+            let read = Error::from(over_the_wire(Status::from(sent.clone())));
             prop_assert_eq!(&read, &sent);
             prop_assert_eq!(read.message(), sent.message());
             prop_assert_eq!(read.metadata(), sent.metadata());
@@ -199,7 +209,7 @@ mod tests {
     #[test]
     fn the_catalogue_comes_back() {
         for reason in reasons::ALL {
-            let read = Error::from(Status::from(Error::of(reason)));
+            let read = Error::from(over_the_wire(Status::from(Error::of(reason))));
             assert!(read.is(reason), "{read:?}");
         }
     }

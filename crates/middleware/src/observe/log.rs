@@ -34,10 +34,10 @@ pub(super) fn write(record: &Record, outcome: &Outcome, peer: Option<SocketAddr>
                 cause,
                 duration_ms = outcome.took.as_secs_f64() * 1000.0,
                 bytes = outcome.bytes,
-                trace_id = trace.id(),
-                span_id = trace.span_id(),
-                parent_id = trace.parent_id(),
-                peer = peer.map(|peer| peer.to_string()),
+                trace_id = %trace.id(),
+                span_id = %trace.span_id(),
+                parent_id = trace.parent_id().map(tracing::field::display),
+                peer = peer.map(tracing::field::display),
                 $message
             )
         };

@@ -18,7 +18,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
-use tonic::Code;
+use tonic::{Code, Status};
 
 pub use metrics::RequestMetrics;
 
@@ -56,14 +56,14 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    pub(crate) fn begin<B>(
+    pub(crate) fn begin(
         record: Arc<Record>,
         metrics: Arc<RequestMetrics>,
-        request: &http::Request<B>,
+        peer: Option<Peer>,
     ) -> Self {
         metrics.began(record.protocol());
         Self {
-            peer: request.extensions().get::<Peer>().map(|peer| peer.0),
+            peer: peer.map(|Peer(address)| address),
             inner: Record::current().is_some(),
             record,
             metrics,
@@ -89,6 +89,12 @@ impl Watch {
             watch: self,
         });
         Response::from_parts(head, body)
+    }
+
+    /// A call within this process has ended: there is no body to watch.
+    pub(crate) fn called(mut self, failed: Option<&Status>) {
+        let code = failed.map_or(Code::Ok, Status::code);
+        self.report(table::http_of_grpc(code), Some(code), 0);
     }
 
     fn panicked(&mut self, error: &Error, bytes: u64) {

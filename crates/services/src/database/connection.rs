@@ -2,18 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use sqlx::{
-    AssertSqlSafe, Connection as _, MySql, Postgres, Sqlite, SqliteConnection, pool::PoolConnection,
-};
+use sqlx::{AssertSqlSafe, Connection as _, MySql, Postgres, pool::PoolConnection};
 
-use super::Access;
-
-/// Instructions of SQLite's virtual machine between two looks at the clock: some microseconds.
-const INSTRUCTIONS: i32 = 1000;
+use super::{Access, lender::Lent};
 
 /// A connection that is taken for one request.
 pub(crate) enum Connection {
-    Sqlite(PoolConnection<Sqlite>),
+    Sqlite(Lent),
     MySql(PoolConnection<MySql>),
     Postgres(PoolConnection<Postgres>),
 }
@@ -23,8 +18,12 @@ macro_rules! on {
     ($connection:expr, $statement:expr, |$sql:ident, $to:ident| $run:expr) => {
         match $connection {
             $crate::database::Connection::Sqlite(connection) => {
-                let ($sql, $to) = ($statement.numbered, &mut **connection);
-                $run.await
+                let ($sql, $to) = ($statement.numbered, connection.begin());
+                let ended = $run.await;
+                if ended.is_ok() {
+                    connection.rest();
+                }
+                ended
             }
             $crate::database::Connection::MySql(connection) => {
                 let ($sql, $to) = ($statement.positional, &mut **connection);
@@ -57,7 +56,16 @@ impl Connection {
         left: Duration,
     ) -> sqlx::Result<()> {
         match self {
-            Self::Sqlite(connection) => limit_sqlite(connection, access, end, left).await,
+            Self::Sqlite(connection) => {
+                connection.end_at(end);
+                if access == Access::Write {
+                    let statement = format!("PRAGMA busy_timeout = {}", left.as_millis().max(1));
+                    sqlx::raw_sql(AssertSqlSafe(statement))
+                        .execute(connection.begin())
+                        .await?;
+                }
+                Ok(())
+            }
             Self::MySql(connection) => {
                 let statement = format!(
                     "SET max_statement_time = {:.3}",
@@ -80,62 +88,13 @@ impl Connection {
 
     pub(super) async fn ping(&mut self) -> sqlx::Result<()> {
         match self {
-            Self::Sqlite(connection) => connection.ping().await,
+            Self::Sqlite(connection) => {
+                connection.begin().ping().await?;
+                connection.rest();
+                Ok(())
+            }
             Self::MySql(connection) => connection.ping().await,
             Self::Postgres(connection) => connection.ping().await,
         }
-    }
-}
-
-async fn limit_sqlite(
-    connection: &mut SqliteConnection,
-    access: Access,
-    end: Instant,
-    left: Duration,
-) -> sqlx::Result<()> {
-    if access == Access::Write {
-        let statement = format!("PRAGMA busy_timeout = {}", left.as_millis().max(1));
-        sqlx::raw_sql(AssertSqlSafe(statement))
-            .execute(&mut *connection)
-            .await?;
-    }
-    let mut handle = connection.lock_handle().await?;
-    handle.set_progress_handler(INSTRUCTIONS, move || Instant::now() < end);
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use sqlx::{SqlitePool, sqlite::SqlitePoolOptions};
-
-    use super::*;
-    use crate::database::fault;
-
-    #[tokio::test]
-    async fn sqlite_gives_up_a_statement_that_runs_for_too_long() {
-        let pool: SqlitePool = SqlitePoolOptions::new()
-            .connect("sqlite::memory:")
-            .await
-            .unwrap();
-        let mut connection = pool.acquire().await.unwrap();
-        let left = Duration::from_millis(50);
-        limit_sqlite(&mut connection, Access::Write, Instant::now() + left, left)
-            .await
-            .unwrap();
-        let endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
-        let ended = sqlx::query(endless)
-            .fetch_one(&mut *connection)
-            .await
-            .unwrap_err();
-        assert_eq!(fault(ended).reason(), "DEADLINE_EXCEEDED");
-
-        let left = Duration::from_secs(60);
-        limit_sqlite(&mut connection, Access::Write, Instant::now() + left, left)
-            .await
-            .unwrap();
-        sqlx::query("SELECT 1")
-            .fetch_one(&mut *connection)
-            .await
-            .unwrap();
     }
 }

@@ -20,6 +20,7 @@
 
 mod connection;
 mod fault;
+mod lender;
 
 use std::{
     str::FromStr,
@@ -28,13 +29,15 @@ use std::{
 
 use catena_middleware::{deadline, error::Result};
 use sqlx::{
-    ConnectOptions, MySqlPool, PgPool, SqlitePool,
+    ConnectOptions, MySqlPool, PgPool,
     migrate::Migrator,
     mysql::{MySqlConnectOptions, MySqlPoolOptions},
     pool::PoolOptions,
     postgres::{PgConnectOptions, PgPoolOptions},
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
+
+use self::lender::Lender;
 
 pub(crate) use connection::{Connection, Statement, on};
 pub(crate) use fault::fault;
@@ -79,10 +82,7 @@ pub struct Database(Pools);
 
 #[derive(Clone, Debug)]
 enum Pools {
-    Sqlite {
-        writer: SqlitePool,
-        readers: SqlitePool,
-    },
+    Sqlite { writer: Lender, readers: Lender },
     MySql(MySqlPool),
     Postgres(PgPool),
 }
@@ -138,9 +138,11 @@ impl Database {
     async fn take(&self, access: Access) -> sqlx::Result<Connection> {
         Ok(match &self.0 {
             Pools::Sqlite { writer, .. } if access == Access::Write => {
-                Connection::Sqlite(writer.acquire().await?)
+                Connection::Sqlite(writer.lend(ACQUIRE_WITHIN).await?)
             }
-            Pools::Sqlite { readers, .. } => Connection::Sqlite(readers.acquire().await?),
+            Pools::Sqlite { readers, .. } => {
+                Connection::Sqlite(readers.lend(ACQUIRE_WITHIN).await?)
+            }
             Pools::MySql(pool) => Connection::MySql(pool.acquire().await?),
             Pools::Postgres(pool) => Connection::Postgres(pool.acquire().await?),
         })
@@ -160,19 +162,19 @@ async fn open_sqlite(url: &str, schema: &Migrator) -> Result<Pools, OpenError> {
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(STATEMENT_LIMIT)
         .disable_statement_logging();
-    let writer = pool(SqlitePoolOptions::new(), 1)
-        .connect_with(options.clone())
-        .await?;
+    let writer = Lender::new(options.clone(), 1);
+    let mut lent = writer.lend(ACQUIRE_WITHIN).await?;
     let mut attempt = 1;
-    while let Err(error) = schema.run(&writer).await {
+    // `run` wants what can be acquired for any lifetime, which a borrowed connection is not.
+    while let Err(error) = schema.run_direct(None, lent.begin(), false).await {
         if attempt == MIGRATION_ATTEMPTS {
             return Err(error.into());
         }
         attempt += 1;
     }
-    let readers = pool(SqlitePoolOptions::new(), CONNECTIONS_MAX)
-        .connect_with(options)
-        .await?;
+    lent.rest();
+    drop(lent);
+    let readers = Lender::new(options, CONNECTIONS_MAX);
     Ok(Pools::Sqlite { writer, readers })
 }
 

@@ -131,7 +131,6 @@ impl Directory {
     pub async fn update(&self, id: i64, draft: Draft) -> Result<User> {
         let user = self.check(draft)?;
         let mut connection = self.database.acquire(Access::Write).await?;
-        let statement = queries::UPDATE;
         macro_rules! bound {
             ($query:expr) => {
                 $query
@@ -143,19 +142,9 @@ impl Directory {
             };
         }
         let updated = match &mut connection {
-            Connection::Sqlite(to) => {
-                bound!(sqlx::query_as(statement.numbered))
-                    .fetch_optional(&mut **to)
-                    .await
-            }
-            Connection::Postgres(to) => {
-                bound!(sqlx::query_as(statement.numbered))
-                    .fetch_optional(&mut **to)
-                    .await
-            }
             Connection::MySql(to) => {
                 let mut transaction = to.begin().await.map_err(fault)?;
-                let query = bound!(sqlx::query(statement.positional));
+                let query = bound!(sqlx::query(queries::UPDATE.positional));
                 query.execute(&mut *transaction).await.map_err(taken)?;
                 let found = sqlx::query_as(queries::PICK.positional).bind(id);
                 let found = found
@@ -164,6 +153,9 @@ impl Directory {
                     .map_err(fault)?;
                 transaction.commit().await.map(|()| found)
             }
+            returns => on!(returns, queries::UPDATE, |sql, to| {
+                bound!(sqlx::query_as(sql)).fetch_optional(to)
+            }),
         };
         updated.map_err(taken)?.ok_or_else(missing)
     }
@@ -174,7 +166,6 @@ impl Directory {
         let clears = patch.age == Some(None);
         let key = patch.email.as_deref().map(key);
         let mut connection = self.database.acquire(Access::Write).await?;
-        let statement = queries::PATCH;
         macro_rules! bound {
             ($query:expr) => {
                 $query
@@ -187,19 +178,9 @@ impl Directory {
             };
         }
         let patched = match &mut connection {
-            Connection::Sqlite(to) => {
-                bound!(sqlx::query_as(statement.numbered))
-                    .fetch_optional(&mut **to)
-                    .await
-            }
-            Connection::Postgres(to) => {
-                bound!(sqlx::query_as(statement.numbered))
-                    .fetch_optional(&mut **to)
-                    .await
-            }
             Connection::MySql(to) => {
                 let mut transaction = to.begin().await.map_err(fault)?;
-                let query = bound!(sqlx::query(statement.positional));
+                let query = bound!(sqlx::query(queries::PATCH.positional));
                 query.execute(&mut *transaction).await.map_err(taken)?;
                 let found = sqlx::query_as(queries::PICK.positional).bind(id);
                 let found = found
@@ -208,6 +189,9 @@ impl Directory {
                     .map_err(fault)?;
                 transaction.commit().await.map(|()| found)
             }
+            returns => on!(returns, queries::PATCH, |sql, to| {
+                bound!(sqlx::query_as(sql)).fetch_optional(to)
+            }),
         };
         patched.map_err(taken)?.ok_or_else(missing)
     }

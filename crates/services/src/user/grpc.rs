@@ -13,7 +13,8 @@ use tonic::{Request, Response, Status};
 
 use super::{Directory, Draft, Patch, User};
 
-type Answer<T> = Result<Response<T>, Status>;
+/// What a handler answers.
+pub(super) type Answer<T> = Result<Response<T>, Status>;
 
 impl From<User> for Message {
     fn from(user: User) -> Self {

@@ -2,20 +2,22 @@
 //!
 //! - [`Directory`]: the domain: users in a database, with the rules that they keep;
 //! - `grpc`: `catena.user.v1.Users` and the article's `example.UserService`, thin over the directory;
-//! - [`UserService`]: both with health and reflection inside of the middleware's chain, ready for a listener or for a caller in the
-//!   same process.
+//! - [`UserService`]: both with health and reflection inside of the middleware's chain, ready for a listener;
+//! - [`LocalUsers`]: both for a caller in the same process.
 //!
 //! Ids are 64 bits wide, begin at 1, and none is given twice. An address belongs to one user, whatever case it is written in.
 
 mod cursor;
 mod directory;
 mod grpc;
+mod local;
 mod queries;
 mod server;
 
 use catena_middleware::error::Reason;
 
 pub use directory::{Directory, Draft, Patch, User};
+pub use local::LocalUsers;
 pub use server::{UserOptions, UserService};
 
 /// Nobody has this id.

@@ -2,25 +2,24 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{Router, body::Body};
+use axum::Router;
 use catena_api::{
     example::user_service_server::UserServiceServer, user::users_server::UsersServer,
 };
 use catena_middleware::{
-    Chain, Health, Outbound, RouteLimits, Transport,
+    Chain, Health, LocalCalls, RouteLimits,
     admit::{body::BodyLimits, host::Hosts},
     chain::Chained,
     lifecycle,
     observe::RequestMetrics,
 };
 use catena_telemetry::metrics::Registry;
-use http::Request;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
-use tower::{Layer, ServiceExt};
+use tower::Layer;
 
-use super::Directory;
+use super::{Directory, LocalUsers};
 use crate::database::OpenError;
 
 /// How often the database is asked whether it is there.
@@ -51,8 +50,8 @@ pub struct UserOptions {
 
 /// The service, and the tasks that keep its health.
 pub struct UserService {
-    directory: Directory,
     app: Chained<Router>,
+    local: LocalUsers,
     _tasks: [AbortOnDropHandle<()>; 2],
 }
 
@@ -74,6 +73,7 @@ impl UserService {
             .add_service(reflection)
             .add_service(reflection_of_old);
         let operations = lifecycle::operations(options.health.clone(), options.registry);
+        let calls = LocalCalls::new(options.metrics.clone());
         let chain = Chain {
             metrics: options.metrics,
             hosts: options.hosts,
@@ -94,7 +94,7 @@ impl UserService {
         ];
         Ok(Self {
             app: chain.layer(routes.routes().into_axum_router().merge(operations)),
-            directory,
+            local: LocalUsers { directory, calls },
             _tasks: tasks.map(AbortOnDropHandle::new),
         })
     }
@@ -104,16 +104,14 @@ impl UserService {
         self.app.clone()
     }
 
-    /// The way to it from within the same process: the same chain, without a socket.
-    pub fn transport(&self) -> Transport {
-        let app = self.app.clone();
-        let app = app.map_request(|request: Request<tonic::body::Body>| request.map(Body::new));
-        Outbound::default().transport(app)
+    /// What callers in the same process call.
+    pub fn local(&self) -> LocalUsers {
+        self.local.clone()
     }
 
     /// Lets go of the database, after the last request.
     pub async fn close(self) {
-        self.directory.database().close().await;
+        self.local.directory.database().close().await;
     }
 }
 

@@ -12,28 +12,24 @@ use tracing::{
 pub(super) struct Line<'a> {
     metadata: &'a Metadata<'static>,
     since_epoch: Duration,
+    message: &'a str,
     fields: Fields,
 }
 
+/// All but the message.
 #[derive(Default)]
-struct Fields {
-    message: String,
-    others: Vec<(&'static str, Value)>,
-}
+struct Fields(Vec<(&'static str, Value)>);
 
 impl<'a> Line<'a> {
-    pub(super) fn new(event: &'a Event<'_>, since_epoch: Duration) -> Self {
+    pub(super) fn new(event: &'a Event<'_>, since_epoch: Duration, message: &'a str) -> Self {
         let mut fields = Fields::default();
         event.record(&mut fields);
         Self {
             metadata: event.metadata(),
             since_epoch,
+            message,
             fields,
         }
-    }
-
-    pub(super) fn message(&self) -> &str {
-        &self.fields.message
     }
 
     pub(super) fn to_json(&self) -> String {
@@ -41,10 +37,10 @@ impl<'a> Line<'a> {
             r#"{{"level":"{}","ts":"{}","caller":{},"msg":{}"#,
             self.level(),
             timestamp(self.since_epoch),
-            Value::from(self.caller()),
-            Value::from(self.message()),
+            Value::from(caller(self.metadata)),
+            Value::from(self.message),
         );
-        for (name, value) in &self.fields.others {
+        for (name, value) in &self.fields.0 {
             push_field(&mut out, ",", name, value);
         }
         out.push_str("}\n");
@@ -56,15 +52,15 @@ impl<'a> Line<'a> {
             "{}\t{}\t{}\t{}",
             timestamp(self.since_epoch),
             self.level(),
-            self.caller(),
-            self.message(),
+            caller(self.metadata),
+            self.message,
         );
         let mut before = "\t{";
-        for (name, value) in &self.fields.others {
+        for (name, value) in &self.fields.0 {
             push_field(&mut out, before, name, value);
             before = ", ";
         }
-        out.push_str(if self.fields.others.is_empty() {
+        out.push_str(if self.fields.0.is_empty() {
             "\n"
         } else {
             "}\n"
@@ -72,31 +68,52 @@ impl<'a> Line<'a> {
         out
     }
 
-    /// Whether the event is one of ours, not of a library.
-    pub(super) fn is_ours(&self) -> bool {
-        self.metadata.target().starts_with("catena")
-    }
-
     fn level(&self) -> &'static str {
         match *self.metadata.level() {
-            Level::ERROR if self.is_ours() => "error",
+            Level::ERROR if is_ours(self.metadata) => "error",
             Level::ERROR | Level::WARN => "warn",
             Level::INFO => "info",
             // zap has nothing below debug.
             Level::DEBUG | Level::TRACE => "debug",
         }
     }
+}
 
-    /// The crate's directory and the file, as etcd shows the package's.
-    pub(super) fn caller(&self) -> String {
-        let path = self.metadata.file().unwrap_or_default();
-        let file = path.rsplit('/').next().unwrap_or_default();
-        let root = path.split("/src/").next().unwrap_or_default();
-        let owner = root.rsplit('/').next().unwrap_or_default();
-        format!(
-            "{owner}/{file}:{}",
-            self.metadata.line().unwrap_or_default()
-        )
+/// Whether an event is one of ours, not of a library.
+pub(super) fn is_ours(metadata: &Metadata<'_>) -> bool {
+    metadata.target().starts_with("catena")
+}
+
+/// The crate's directory and the file, as etcd shows the package's.
+pub(super) fn caller(metadata: &Metadata<'_>) -> String {
+    let path = metadata.file().unwrap_or_default();
+    let file = path.rsplit('/').next().unwrap_or_default();
+    let root = path.split("/src/").next().unwrap_or_default();
+    let owner = root.rsplit('/').next().unwrap_or_default();
+    format!("{owner}/{file}:{}", metadata.line().unwrap_or_default())
+}
+
+/// What an event says, without its fields.
+pub(super) fn message(event: &Event<'_>) -> String {
+    let mut message = Message::default();
+    event.record(&mut message);
+    message.0
+}
+
+#[derive(Default)]
+struct Message(String);
+
+impl Visit for Message {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        if field.name() == "message" {
+            self.0 = format!("{value:?}");
+        }
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "message" {
+            self.0 = value.to_owned();
+        }
     }
 }
 
@@ -107,24 +124,19 @@ fn push_field(out: &mut String, before: &str, name: &str, value: &Value) {
 
 impl Fields {
     fn push(&mut self, field: &Field, value: Value) {
-        self.others.push((field.name(), value));
+        if field.name() != "message" {
+            self.0.push((field.name(), value));
+        }
     }
 }
 
 impl Visit for Fields {
     fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-        let text = format!("{value:?}");
-        match field.name() {
-            "message" => self.message = text,
-            _ => self.push(field, text.into()),
-        }
+        self.push(field, format!("{value:?}").into());
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        match field.name() {
-            "message" => self.message = value.to_owned(),
-            _ => self.push(field, value.into()),
-        }
+        self.push(field, value.into());
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {

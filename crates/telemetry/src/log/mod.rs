@@ -159,15 +159,19 @@ impl<S: Subscriber> Layer<S> for LineLayer {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
-        let line = Line::new(event, now);
-        let admitted = if line.is_ours() {
-            self.ours.admits(now.as_secs(), line.message())
+        let metadata = event.metadata();
+        let message = line::message(event);
+        let admitted = if line::is_ours(metadata) {
+            self.ours.admits(now.as_secs(), &message)
         } else {
-            self.libraries.admits(now.as_secs(), &line.caller())
+            self.libraries
+                .admits(now.as_secs(), &line::caller(metadata))
         };
+        // Most of a storm ends here, before its fields are looked at.
         if !admitted {
             return;
         }
+        let line = Line::new(event, now, &message);
         let text = match self.format {
             Format::Json => line.to_json(),
             Format::Console => line.to_console(),
