@@ -7,6 +7,7 @@
 //! | 3.4 | Debian's `etcd-server` and `etcd-client` | apt-get and dpkg, not root |
 //! | kratos, grpc naming | built from the Go module `tests/peers/registry` | go |
 //! | go-zero | built from the Go module `tests/peers/go-zero`, whose dependencies are many | go |
+//! | grpcurl 1.9.3 | built from the Go module `tests/peers/grpcurl` | go |
 //! | programs in `tests/peers/python` | packages of PyPI | python3 with pip |
 //!
 //! Each lands once in `target/peers/etcd-<release>` or `target/peers/registry-<library>`, and so on. Test binaries that run side by side take turns through a lock file. What
@@ -154,6 +155,22 @@ impl fmt::Display for Library {
             Library::GoZero => "go-zero",
         })
     }
+}
+
+/// The directory in which grpcurl is.
+pub fn grpcurl() -> Result<PathBuf, Missing> {
+    let module = module_dir().join("grpcurl");
+    let built = pin(&module).and_then(|pin| {
+        provide("grpcurl", &pin, |dir| {
+            let mut go = Command::new("go");
+            go.current_dir(&module)
+                .args(["build", "-trimpath", "-o"])
+                .arg(dir.join("grpcurl"))
+                .arg("github.com/fullstorydev/grpcurl/cmd/grpcurl");
+            run(go, "go")
+        })
+    });
+    built.map_err(|error| Missing::new("grpcurl", error))
 }
 
 /// A program of `tests/peers/python` on a package of PyPI, given as `name==release`. A program runs on its path.
