@@ -6,6 +6,8 @@
 //! - `failure`: what users see while members are missing, stop or start;
 //! - `damage`: damaged, missing and foreign files, a full disk, and whether what the member says about it helps;
 //! - `services`: the user service and the gateway on either store, in any number of processes;
+//! - `doctor`: what `catena doctor` says of a fit machine and of planted faults;
+//! - `readme`: the sessions that README.md shows;
 //! - `kill`: SIGKILL under load, and every acknowledged write afterwards.
 //!
 //! A test's name is `<target>_<members>::<chapter>::<fact>`, with `/<version>` of etcdctl where that is what varies. The same tests
@@ -17,10 +19,12 @@ mod cli_lease;
 mod cli_operations;
 mod cli_watch;
 mod damage;
+mod doctor;
 mod failure;
 mod kill;
 mod membership;
 mod mount;
+mod readme;
 mod repair;
 mod services;
 mod snapshot;
@@ -58,6 +62,8 @@ fn cases() -> Vec<Case> {
     let chapters = [
         kill::cases(),
         services::cases(),
+        doctor::cases(),
+        readme::cases(),
         damage::cases(),
         cli_operations::cases(),
         membership::cases(),

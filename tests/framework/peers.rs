@@ -7,8 +7,10 @@
 //! | 3.4 | Debian's `etcd-server` and `etcd-client` | apt-get and dpkg, not root |
 //! | kratos, grpc naming | built from the Go module `tests/peers/registry` | go |
 //! | go-zero | built from the Go module `tests/peers/go-zero`, whose dependencies are many | go |
+//! | grpcurl 1.9.3 | built from the Go module `tests/peers/grpcurl` | go |
+//! | programs in `tests/peers/python` | packages of PyPI | python3 with pip |
 //!
-//! Each lands once in `target/peers/etcd-<release>` or `target/peers/registry-<library>`. Test binaries that run side by side take turns through a lock file. What
+//! Each lands once in `target/peers/etcd-<release>` or `target/peers/registry-<library>`, and so on. Test binaries that run side by side take turns through a lock file. What
 //! cannot be had is a [`Missing`], one plain line for the user.
 
 use std::{
@@ -153,6 +155,42 @@ impl fmt::Display for Library {
             Library::GoZero => "go-zero",
         })
     }
+}
+
+/// The directory in which grpcurl is.
+pub fn grpcurl() -> Result<PathBuf, Missing> {
+    let module = module_dir().join("grpcurl");
+    let built = pin(&module).and_then(|pin| {
+        provide("grpcurl", &pin, |dir| {
+            let mut go = Command::new("go");
+            go.current_dir(&module)
+                .args(["build", "-trimpath", "-o"])
+                .arg(dir.join("grpcurl"))
+                .arg("github.com/fullstorydev/grpcurl/cmd/grpcurl");
+            run(go, "go")
+        })
+    });
+    built.map_err(|error| Missing::new("grpcurl", error))
+}
+
+/// A program of `tests/peers/python` on a package of PyPI, given as `name==release`. A program runs on its path.
+pub fn python(program: &str, package: &str) -> Result<Tool, Missing> {
+    let name = format!("python-{}", package.replace("==", "-"));
+    let fetched = provide(&name, package.as_bytes(), |dir| {
+        let mut pip = Command::new("python3");
+        pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--upgrade"])
+            .args(["--disable-pip-version-check", "--root-user-action=ignore"])
+            .arg("--target")
+            .arg(dir.join("packages"))
+            .arg(package);
+        run(pip, "python3 with pip")
+    });
+    let dir = fetched.map_err(|error| Missing::new(&format!("{package} of PyPI"), error))?;
+    let path = module_dir().join("python").join(program);
+    let packages = dir.join("packages").display().to_string();
+    Ok(Tool::new("python3".into())
+        .env("PYTHONPATH", &packages)
+        .first(&path.display().to_string()))
 }
 
 /// The pinned dependencies of a Go module and all its sources, one folder deep.

@@ -22,6 +22,7 @@ const LINE_WITHIN: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug)]
 pub struct Tool {
     program: PathBuf,
+    first: Vec<String>,
     defaults: Vec<(String, String)>,
     environment: Vec<(String, String)>,
 }
@@ -62,6 +63,7 @@ impl Tool {
     pub fn new(program: PathBuf) -> Self {
         Self {
             program,
+            first: Vec::new(),
             defaults: Vec::new(),
             environment: Vec::new(),
         }
@@ -70,6 +72,12 @@ impl Tool {
     /// The same with one more variable in its environment.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The same with an argument before all others.
+    pub fn first(mut self, argument: &str) -> Self {
+        self.first.push(argument.to_owned());
         self
     }
 
@@ -129,6 +137,7 @@ impl Tool {
         let given = |flag: &str| args.iter().any(|arg| arg.as_ref() == flag);
         let defaults = self.defaults.iter().filter(|(flag, _)| !given(flag));
         Command::new(&self.program)
+            .args(&self.first)
             .args(defaults.flat_map(|(flag, value)| [flag, value]))
             .args(args)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))

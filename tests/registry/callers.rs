@@ -29,7 +29,7 @@ use tokio::{
 
 use crate::{
     cases,
-    ground::{Ground, PATIENCE, SHORT_TTL, standing, until},
+    ground::{BACK_WITHIN, Ground, PATIENCE, SHORT_TTL, standing, until},
     outage::Case,
     own_store::OwnStore,
 };
@@ -159,6 +159,7 @@ async fn two_hundred_are_called_while_the_store_is_down(store: &mut OwnStore) ->
         outage()
     );
     ensure!(meanwhile > 0);
+    ensure!(back <= BACK_WITHIN, "back after {back:?}");
     let prefix = format!("/registry/v1/{}/", ground.namespace());
     let stand = ground.kv.range(request::get_prefix(prefix)).await?;
     ensure!(stand.count == i64::from(INSTANCES), "{} keys", stand.count);

@@ -40,13 +40,13 @@ pub(crate) const CASES: &[Case] = cases![
 ];
 
 /// The API over a case's store.
-struct Api {
-    gateway: Chained<Router>,
-    center: ConfigCenter,
-    closing: CancellationToken,
+pub(crate) struct Api {
+    pub(crate) gateway: Chained<Router>,
+    pub(crate) center: ConfigCenter,
+    pub(crate) closing: CancellationToken,
     /// `/v1/config/{ns}/user`.
-    app: String,
-    name: DocumentName,
+    pub(crate) app: String,
+    pub(crate) name: DocumentName,
 }
 
 /// The gateway around the API. Nobody here calls the service behind it.
@@ -71,7 +71,7 @@ fn gateway(more: Router) -> Result<Chained<Router>> {
 }
 
 impl Api {
-    fn new(ground: &Ground) -> Result<Self> {
+    pub(crate) fn new(ground: &Ground) -> Result<Self> {
         let center = ConfigCenter::new(ground.kv.clone());
         let closing = CancellationToken::new();
         Ok(Self {
@@ -83,7 +83,7 @@ impl Api {
         })
     }
 
-    async fn send(
+    pub(crate) async fn send(
         &self,
         method: &str,
         path: &str,
@@ -109,7 +109,7 @@ impl Api {
     }
 
     /// Status, entity tag and the envelope, or null where there is no body.
-    async fn call(
+    pub(crate) async fn call(
         &self,
         method: &str,
         path: &str,
@@ -129,7 +129,7 @@ impl Api {
         Ok((status, tag, body))
     }
 
-    async fn publish(&self, n: u64) -> Result<()> {
+    pub(crate) async fn publish(&self, n: u64) -> Result<()> {
         self.center
             .publish(&self.name, rate(n), Expect::Any)
             .await?;
@@ -269,7 +269,7 @@ async fn a_long_poll_ends_with_a_publication_or_unchanged(ground: &Ground) -> Re
 }
 
 /// Reads events until there are as many as wanted: id, event and data of each.
-async fn events(body: &mut Body, wanted: usize) -> Result<Vec<(i64, String, Value)>> {
+pub(crate) async fn events(body: &mut Body, wanted: usize) -> Result<Vec<(i64, String, Value)>> {
     let mut text = String::new();
     let mut found = Vec::new();
     while found.len() < wanted {
@@ -431,5 +431,24 @@ async fn no_web_page_reaches_it(ground: &Ground) -> Result<()> {
     }
     let (status, ..) = api.call("GET", "/main.toml", &[], None).await?;
     ensure!(status == 404, "nothing was published");
+    // A browser would let such a page read what comes.
+    let handshake = [
+        ("connection", "upgrade"),
+        ("upgrade", "websocket"),
+        ("sec-websocket-version", "13"),
+        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ];
+    for (foreign, refused) in [
+        (("origin", "http://evil.example"), 403),
+        (("origin", "http://127.0.0.1:3000"), 403),
+        (("origin", "null"), 403),
+        (("host", "evil.example"), 421),
+    ] {
+        let headers = [&handshake[..], &[foreign]].concat();
+        let (status, _, body) = api.call("GET", "/events", &headers, None).await?;
+        ensure!(status == refused, "{foreign:?}: {body}");
+    }
+    let (status, _, body) = api.call("GET", "/events", &handshake[..2], None).await?;
+    ensure!(status == 400, "half a handshake: {body}");
     Ok(())
 }

@@ -15,7 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     cases,
-    ground::{Case, Ground, PATIENCE},
+    ground::{Case, Ground, PATIENCE, judged},
 };
 
 pub(crate) const CASES: &[Case] = cases![a_hundred_watchers_of_a_thousand_instances];
@@ -30,6 +30,9 @@ const INSTANCES: u16 = 1000;
 
 /// Changes that are timed, each of another instance.
 const CHANGES: u16 = 200;
+
+/// The time in which 99 of 100 changes are seen.
+const SEEN_WITHIN: Duration = Duration::from_millis(200);
 
 /// From change to change.
 const EVERY: Duration = Duration::from_millis(25);
@@ -158,6 +161,7 @@ async fn a_hundred_watchers_of_a_thousand_instances(ground: &Ground) -> Result<(
         at(99),
         at(100)
     );
+    ensure!(at(99) < judged(SEEN_WITHIN), "p99 {:?}", at(99));
     // Watchers of one process hold one list, not copies.
     for process in watchers.chunks(WATCHERS) {
         let lists: Vec<_> = process

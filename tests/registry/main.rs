@@ -3,13 +3,15 @@
 //! Each case is a function over a [`Ground`]: a store, and names in it that nobody else uses. The same cases run on the embedded
 //! store, on three members of Catena and on three releases of the real etcd; a case's name is `<subject>::<chapter>::<fact>`. Cases
 //! share one store of each kind and run side by side; those that break it ([`outage`], [`config_outage`]), and those that nobody may
-//! compact meanwhile ([`config_order`]), have one of their own.
+//! compact meanwhile ([`config_order`]), have one of their own; those that kill its leader ([`leader`]) have three members of ours or of
+//! the real one.
 
 mod callers;
 mod config;
 mod config_api;
 mod config_order;
 mod config_outage;
+mod config_socket;
 mod conflict;
 mod cut;
 mod discover;
@@ -19,6 +21,7 @@ mod interop;
 mod killed;
 mod kv;
 mod layouts;
+mod leader;
 mod operators;
 mod outage;
 mod own_store;
@@ -57,7 +60,7 @@ fn main() -> ExitCode {
     let mut trials = Vec::new();
     for subject in &subjects {
         let once: &[&[ground::Case]] = match subject.stands_for_its_kind() {
-            true => &[fanout::CASES, killed::CASES],
+            true => &[fanout::CASES, killed::CASES, config_socket::CASES],
             false => &[],
         };
         let once = once.iter().copied();
@@ -92,6 +95,15 @@ fn main() -> ExitCode {
             let subject = subject.clone();
             trials.push(Trial::test(name.clone(), move || {
                 subject.run_on_own(&name, async |store| case(&store.ground()).await)
+            }));
+        }
+    }
+    for subject in subject::with_leaders(&runtime) {
+        for (name, case) in leader::CASES {
+            let name = format!("{subject}::{name}");
+            let subject = subject.clone();
+            trials.push(Trial::test(name.clone(), move || {
+                subject.run_on_own(&name, async |store| case(store).await)
             }));
         }
     }

@@ -20,7 +20,10 @@ use tokio::time::{Instant, timeout};
 
 use crate::{
     cases,
-    ground::{Ground, PATIENCE, SHORT_TTL, ids, next, standing, until, until_change, until_ids},
+    ground::{
+        BACK_WITHIN, Ground, PATIENCE, SHORT_TTL, ids, next, standing, until, until_change,
+        until_ids,
+    },
     own_store::OwnStore,
 };
 
@@ -244,10 +247,9 @@ async fn two_hundred_come_back(store: &mut OwnStore) -> Result<()> {
     for registration in &all {
         standing(registration).await?;
     }
-    println!(
-        "{INSTANCES} registrations were back {:?} after the store",
-        began.elapsed()
-    );
+    let back = began.elapsed();
+    println!("{INSTANCES} registrations were back {back:?} after the store");
+    ensure!(back <= BACK_WITHIN, "after {back:?}");
     let stands = ground
         .kv
         .range(request::get_prefix(format!(

@@ -35,6 +35,12 @@ impl OwnStore {
         Ground::new(self.remote.clone().unwrap_or(switch), endpoint)
     }
 
+    /// Kills the member that leads.
+    pub(crate) async fn kill_leader(&mut self) -> Result<()> {
+        let leader = self.cluster.leader().await?;
+        self.cluster.members[leader].kill()
+    }
+
     /// Kills all members.
     pub(crate) fn kill(&mut self) -> Result<()> {
         self.switch.cut();

@@ -47,15 +47,22 @@ pub(crate) fn all(runtime: &Arc<Runtime>) -> Vec<Arc<Subject>> {
         (Target::Etcd(Release::V35), 1),
         (Target::Etcd(Release::V34), 1),
     ];
-    let subject = |(target, members)| {
-        Arc::new(Subject {
-            target,
-            members,
-            runtime: runtime.clone(),
-            shared: OnceLock::new(),
-        })
-    };
-    kinds.map(subject).into()
+    kinds.map(|kind| subject(kind, runtime)).into()
+}
+
+/// Those that have a leader to lose, and others to follow it.
+pub(crate) fn with_leaders(runtime: &Arc<Runtime>) -> [Arc<Subject>; 2] {
+    let kinds = [(Target::Catena, 3), (Target::Etcd(Release::V37), 3)];
+    kinds.map(|kind| subject(kind, runtime))
+}
+
+fn subject((target, members): (Target, usize), runtime: &Arc<Runtime>) -> Arc<Subject> {
+    Arc::new(Subject {
+        target,
+        members,
+        runtime: runtime.clone(),
+        shared: OnceLock::new(),
+    })
 }
 
 impl Subject {

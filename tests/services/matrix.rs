@@ -4,7 +4,7 @@ use catena_middleware::admit::body::BodyLimits;
 
 use crate::{
     stand::{Stand, Wish},
-    wire::{Client, VERSIONS},
+    wire::{Client, VERSIONS, Version},
 };
 
 type Headers = &'static [(&'static str, &'static str)];
@@ -454,4 +454,28 @@ async fn a_stream_that_panics_breaks_its_own_answer() {
             "{metrics}"
         );
     }
+}
+
+/// Who asks a plain route for another protocol gets what the route has, on a connection that goes on; a page of another origin does not.
+#[tokio::test]
+async fn an_upgrade_that_nobody_offers_is_passed_over() {
+    let stand = Stand::start(Wish::default()).await;
+    let mut client = Client::connect(Version::Http1, stand.address()).await;
+    let handshake = [
+        ("connection", "upgrade"),
+        ("upgrade", "websocket"),
+        ("sec-websocket-version", "13"),
+        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ];
+    for _ in 0..2 {
+        let answer = client.ask_with("GET", "/ping", &handshake, "").await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    let foreign = [&handshake[..], &[("origin", "http://evil.example")]].concat();
+    let refused = client.ask_with("GET", "/ping", &foreign, "").await;
+    assert_eq!(
+        (refused.status, refused.reason().as_str()),
+        (403, "ORIGIN_NOT_ALLOWED")
+    );
+    assert_eq!(client.ask("GET", "/ping", None).await.status, 200);
 }

@@ -1,7 +1,7 @@
 //! The order in which a request meets everything that is not its handler, written in one place.
 //!
 //! ```text
-//!   recover ─ trace ─ log, metrics ─ host ─ target ─ content ─ deadline ─ body limit ─ handler
+//!   recover ─ trace ─ log, metrics ─ host ─ origin ─ target ─ content ─ deadline ─ body limit ─ handler
 //! ```
 //!
 //! One service holds them all: each is an `async fn` or a plain one, so the chain is a single future with no box and no lock between
@@ -27,7 +27,7 @@ use crate::{
         body::{self, BodyLimits},
         content,
         host::Hosts,
-        target,
+        origin, target,
     },
     deadline::{self, Deadline},
     error::Result,
@@ -39,12 +39,13 @@ use crate::{
 };
 
 /// The names of the parts, from the outside in.
-pub const ORDER: [&str; 9] = [
+pub const ORDER: [&str; 10] = [
     "recover",
     "trace",
     "log",
     "metrics",
     "host",
+    "origin",
     "target",
     "content",
     "deadline",
@@ -180,6 +181,7 @@ impl Chain {
         let is_grpc = self.grpc && protocol == Protocol::Grpc;
         if !is_grpc {
             self.hosts.admit(&request)?;
+            origin::admit(&request)?;
             target::admit(&request)?;
             content::admit(&request)?;
         }

@@ -5,6 +5,7 @@
     reason = "a test ends at the first surprise, in its helpers too"
 )]
 
+mod completions;
 mod flags;
 mod local;
 mod signals;

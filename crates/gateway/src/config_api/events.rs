@@ -1,32 +1,67 @@
-//! Publications as server-sent events.
+//! Publications as they are made: as server-sent events, or as messages of a WebSocket for who asks for one.
 //!
-//! The stream begins with `documents`, what is known of all of them, unless `Last-Event-ID` says up to which revision the client has
-//! seen. Then come `published` and `deleted`, each with its revision as id. Where history is compacted, `documents` comes again.
-//! An event says which version there is and not what it says: who wants it reads the document.
+//! Both begin with `documents`, what is known of all of them, unless `Last-Event-ID` says up to which revision the client has
+//! seen; who cannot send that header says `?last-event-id=`. Then come `published` and `deleted`, each with its revision as id. Where
+//! history is compacted, `documents` comes again. An event says which version there is and not what it says: who wants it reads the
+//! document.
+//!
+//! Nothing is fetched ahead: the next event is looked for when the client has taken the one before, so a slow one costs one event
+//! and not a queue.
 
 use std::{convert::Infallible, time::Duration};
 
 use axum::{
-    extract::State,
+    extract::{
+        State,
+        ws::{WebSocketUpgrade, rejection::WebSocketUpgradeRejection},
+    },
     response::{
         IntoResponse, Response,
         sse::{self, KeepAlive, Sse},
     },
 };
-use catena_middleware::error::{Error, reasons};
+use catena_middleware::{
+    error::{Error, reasons},
+    validate::Violation,
+};
 use catena_registry::config::{self, AppName, Meta, center::Watch};
 use futures_util::{Stream, StreamExt, stream};
-use http::HeaderMap;
+use http::{HeaderMap, header};
 use serde::Serialize;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{Instant, sleep_until},
+};
 
-use super::{Api, body::App, fault::Result};
+use super::{Api, body::App, fault::Result, socket};
+use crate::extract::Query;
 
 /// What keeps the ways to the client open, and finds out that it has gone.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
+pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// Pause before a store that failed is asked again.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// What a client is told; as it stands, a message of a WebSocket.
+#[derive(Serialize)]
+pub(super) struct Event {
+    id: i64,
+    event: &'static str,
+    data: serde_json::Value,
+}
+
+impl Event {
+    /// None if the content is not JSON, which what is told here always is.
+    fn new(id: i64, event: &'static str, content: &impl Serialize) -> Option<Self> {
+        let data = serde_json::to_value(content).ok()?;
+        Some(Self { id, event, data })
+    }
+
+    fn into_sse(self) -> sse::Event {
+        let event = sse::Event::default().event(self.event);
+        event.id(self.id.to_string()).data(self.data.to_string())
+    }
+}
 
 /// A publication, or a deletion if there is no meta.
 #[derive(Serialize)]
@@ -36,66 +71,117 @@ struct Told<'a> {
     meta: Option<&'a Meta>,
 }
 
-/// Where a stream stands.
-struct Following {
+/// Where a client stands.
+pub(super) struct Following {
     api: Api,
     app: AppName,
     /// The next revision to be told; 0 if all is to be told first.
     next: i64,
     watch: Option<Watch>,
+    /// The store is left alone until then.
+    pause: Option<Instant>,
     _place: OwnedSemaphorePermit,
 }
 
 pub(super) async fn follow(
     State(api): State<Api>,
     App(app): App,
+    upgrade: std::result::Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
     headers: HeaderMap,
+    query: Query,
 ) -> Result<Response> {
+    let upgrade = wanted(upgrade, &headers)?;
+    let seen = seen(&headers, query)?;
     let place = api.waiting.clone().try_acquire_owned();
     let place = place.map_err(|_full| Error::of(&reasons::OVERLOADED))?;
-    let seen = headers.get("last-event-id");
-    let seen = seen.and_then(|id| id.to_str().ok()?.parse::<i64>().ok());
     let closing = api.closing.clone();
     let mut following = Following {
         api,
         app,
         next: seen.map_or(0, |seen| seen.saturating_add(1)),
         watch: None,
+        pause: None,
         _place: place,
     };
     // What is wrong with the first step is answered as any error is.
     let first = following.step().await?;
-    let first = stream::iter(first.map(Ok));
-    let stream = first
+    if let Some(upgrade) = upgrade {
+        return Ok(socket::answer(upgrade, first, following, closing));
+    }
+    let stream = stream::iter(first)
         .chain(following.stream())
+        .map(|event| Ok::<_, Infallible>(event.into_sse()))
         .take_until(closing.cancelled_owned());
     let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
     Ok(Sse::new(stream).keep_alive(keep_alive).into_response())
 }
 
+/// The handshake of a WebSocket, if the client began one.
+fn wanted(
+    upgrade: std::result::Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    headers: &HeaderMap,
+) -> Result<Option<WebSocketUpgrade>> {
+    let asked = headers
+        .get(header::UPGRADE)
+        .is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    match upgrade {
+        Ok(upgrade) => Ok(Some(upgrade)),
+        Err(rejection) if asked => {
+            let wrong = Violation::new("upgrade", "websocket", rejection.body_text());
+            Err(Error::invalid(vec![wrong]).into())
+        }
+        Err(_none) => Ok(None),
+    }
+}
+
+/// The last revision that the client says it was told. A header that is not one counts as none, as that of any event source.
+fn seen(headers: &HeaderMap, mut query: Query) -> Result<Option<i64>> {
+    let asked = query.text("last-event-id");
+    query.finish()?;
+    if let Some(text) = asked {
+        let seen = text.parse().map_err(|_not_one| {
+            let wrong = Violation::new("last-event-id", "integer", "must be the id of an event");
+            Error::invalid(vec![wrong])
+        })?;
+        return Ok(Some(seen));
+    }
+    let header = headers.get("last-event-id");
+    Ok(header.and_then(|id| id.to_str().ok()?.parse().ok()))
+}
+
 impl Following {
-    fn stream(self) -> impl Stream<Item = std::result::Result<sse::Event, Infallible>> {
+    fn stream(self) -> impl Stream<Item = Event> {
         stream::unfold(self, |mut following| async move {
-            loop {
-                match following.step().await {
-                    Ok(Some(event)) => return Some((Ok(event), following)),
-                    Ok(None) => {}
-                    Err(error) => {
-                        tracing::debug!(%error, "a stream of publications begins anew");
-                        following.watch = None;
-                        tokio::time::sleep(PAUSE).await;
-                    }
-                }
-            }
+            let event = following.next().await;
+            Some((event, following))
         })
     }
 
+    /// The next event, however long it takes. Dropping the future loses nothing.
+    pub(super) async fn next(&mut self) -> Event {
+        loop {
+            if let Some(until) = self.pause {
+                sleep_until(until).await;
+                self.pause = None;
+            }
+            match self.step().await {
+                Ok(Some(event)) => return event,
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::debug!(%error, "a stream of publications begins anew");
+                    self.watch = None;
+                    self.pause = Some(Instant::now() + PAUSE);
+                }
+            }
+        }
+    }
+
     /// One step further; an event if there is one to tell.
-    async fn step(&mut self) -> config::Result<Option<sse::Event>> {
+    async fn step(&mut self) -> config::Result<Option<Event>> {
         if self.next == 0 {
             let (documents, read_at) = self.api.center.documents(&self.app).await?;
             self.next = read_at + 1;
-            return Ok(event("documents", read_at, &documents));
+            return Ok(Event::new(read_at, "documents", &documents));
         }
         let watch = match &mut self.watch {
             Some(watch) => watch,
@@ -117,7 +203,7 @@ impl Following {
                     doc: &told.doc,
                     meta: told.meta.as_ref(),
                 };
-                Ok(event(kind, told.revision, &content))
+                Ok(Event::new(told.revision, kind, &content))
             }
             Err(error) => {
                 self.watch = None;
@@ -136,9 +222,4 @@ fn is_compacted(error: &config::Error) -> bool {
         config::Error::Store(error) => error.is_compacted(),
         _ => false,
     }
-}
-
-fn event(kind: &str, revision: i64, content: &impl Serialize) -> Option<sse::Event> {
-    let event = sse::Event::default().event(kind).id(revision.to_string());
-    event.json_data(content).ok()
 }

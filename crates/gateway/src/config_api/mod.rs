@@ -3,7 +3,7 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET /v1/config/{ns}/{app}` | what is known of the documents |
-//! | `GET …/events` | publications as server-sent events |
+//! | `GET …/events` | publications as server-sent events, or over a WebSocket |
 //! | `GET …/listeners` | what each instance made of its documents |
 //! | `GET …/{doc}` | the document, its version as `ETag`; `?wait=30s&version=7` waits for another version |
 //! | `PUT …/{doc}` | publishes, with `If-Match: "7"`, `If-Match: *` or `If-None-Match: *` |
@@ -20,6 +20,7 @@ mod document;
 mod events;
 mod fault;
 mod gray;
+mod socket;
 mod version;
 
 use std::{sync::Arc, time::Duration};

@@ -34,7 +34,7 @@ impl Hosts {
 }
 
 /// What HTTP/2 has in `:authority` and HTTP/1.1 in `Host`.
-fn authority(request: &Request<Body>) -> Result<Authority> {
+pub(super) fn authority(request: &Request<Body>) -> Result<Authority> {
     let wanting = || Error::of(&reasons::HOST_REQUIRED);
     let mut hosts = request.headers().get_all(header::HOST).iter();
     let host = hosts.next();

@@ -59,6 +59,7 @@ pub mod reasons {
         MALFORMED_JSON 400 "JSON 格式不正确" "the body is not valid JSON"
         VALIDATION_FAILED 400 "参数校验失败" "validation failed"
         UNAUTHENTICATED 401 "未认证" "not authenticated"
+        ORIGIN_NOT_ALLOWED 403 "此来源的网页不能连接" "pages of that origin may not connect"
         PERMISSION_DENIED 403 "没有权限" "permission denied"
         NOT_FOUND 404 "不存在" "not found"
         ROUTE_NOT_FOUND 404 "没有这个路径" "no such path"

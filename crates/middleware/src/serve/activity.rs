@@ -12,7 +12,7 @@ use std::{
 use axum::body::Body;
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
-use http::Response;
+use http::{Response, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::sync::Notify;
 
@@ -74,8 +74,12 @@ impl Activity {
 pub(super) struct Call(Arc<Activity>);
 
 impl Call {
-    /// Goes on until the answer's last byte, if it is not in memory already.
+    /// Goes on until the answer's last byte, if it is not in memory already; until the connection ends if that leaves HTTP.
     pub(super) fn follow(self, response: Response<Body>) -> Response<Body> {
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            // Nobody takes this one away again.
+            self.0.open.fetch_add(1, Ordering::Relaxed);
+        }
         if response.body().size_hint().exact().is_some() {
             return response;
         }

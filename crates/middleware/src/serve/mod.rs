@@ -200,7 +200,13 @@ async fn connection<S>(
         tracing::debug!(%error, "no delay is not to be had");
     }
     let activity = Arc::new(Activity::new());
-    let stream = Watched::new(stream, activity.clone(), limits);
+    let closed = CancellationToken::new();
+    let stream = Watched::new(
+        stream,
+        activity.clone(),
+        limits,
+        closed.clone().drop_guard(),
+    );
     let answer = service_fn(|request: Request<Incoming>| {
         let call = activity.begin();
         let mut request = request.map(Body::new);
@@ -209,15 +215,19 @@ async fn connection<S>(
         async move { answer.await.map(|response| call.follow(response)) }
     });
     let builder = builder(limits);
-    let connection = builder.serve_connection(TokioIo::new(stream), answer);
-    let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = told_to_end(&stopping, &activity) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let ended = {
+        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), answer);
+        let mut connection = std::pin::pin!(connection);
+        tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = told_to_end(&stopping, &activity) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
         }
     };
+    // A connection that has left HTTP lives on elsewhere, and is one of the listener's all the same.
+    closed.cancelled().await;
     if let Err(error) = ended {
         tracing::debug!(error, %peer, "connection ended");
     }

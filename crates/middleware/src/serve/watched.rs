@@ -5,7 +5,7 @@
 //! ```
 //!
 //! While a head is due, its sender has [`ConnectionLimits::head`]; HTTP/1.1 is told 408 when it is over. An idle connection is closed
-//! with grace. While something is answered, deadlines and the body's own limit rule. HTTP/2 sends frames that carry nothing
+//! with grace. A connection that has left HTTP, for a WebSocket, counts as answering. While something is answered, deadlines and the body's own limit rule. HTTP/2 sends frames that carry nothing
 //! between requests, so on it only idleness is judged.
 
 use std::{
@@ -21,6 +21,8 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Instant, Sleep, sleep},
 };
+
+use tokio_util::sync::DropGuard;
 
 use super::{ConnectionLimits, activity::Activity};
 
@@ -55,10 +57,17 @@ pub(super) struct Watched<S> {
     begun: usize,
     timer: Option<Pin<Box<Sleep>>>,
     write_timer: Option<Pin<Box<Sleep>>>,
+    /// Tells of the end of the connection, whoever holds it by then.
+    _open: DropGuard,
 }
 
 impl<S> Watched<S> {
-    pub(super) fn new(stream: S, activity: Arc<Activity>, limits: ConnectionLimits) -> Self {
+    pub(super) fn new(
+        stream: S,
+        activity: Arc<Activity>,
+        limits: ConnectionLimits,
+        open: DropGuard,
+    ) -> Self {
         Self {
             stream,
             activity,
@@ -68,6 +77,7 @@ impl<S> Watched<S> {
             begun: 0,
             timer: None,
             write_timer: None,
+            _open: open,
         }
     }
 
