@@ -18,9 +18,12 @@ use futures_util::{StreamExt, future::ready, stream};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
+    live::Following,
     process::{LOOK_EVERY, Process},
-    user::SERVICE,
+    settings::{Layers, Service},
+    user::{SERVICE, id_of},
 };
+use crate::config;
 
 /// The check of `/readyz`: a gateway that has never heard of an instance can serve nobody.
 const DISCOVERY: &str = "discovery";
@@ -36,8 +39,9 @@ impl Front {
     pub(crate) async fn start(
         process: &Process,
         listen: &str,
+        layers: &Layers,
         local: Option<Transport>,
-    ) -> Result<(Self, Serving)> {
+    ) -> Result<(Self, Serving, Following)> {
         let listener = process.bind("gateway-listen", listen).await?;
         let (users, looking) = match local {
             Some(transport) => (transport, None),
@@ -66,18 +70,32 @@ impl Front {
             registry: process.series.clone(),
             metrics: process.requests.clone(),
         });
-        let serving = serve(listener, gateway.app(), ConnectionLimits::HTTP)?;
+        let app = gateway.app();
+        app.adjust(process.told.gateway.limits());
+        let serving = serve(listener, app.clone(), ConnectionLimits::HTTP)?;
+        let following = Following::start(
+            process,
+            (Service::Gateway, &instance(serving.address())),
+            layers,
+            move |told| app.adjust(told.gateway.limits()),
+        );
         let front = Self {
             address: serving.address(),
             _looking: looking,
         };
-        Ok((front, serving))
+        Ok((front, serving, following))
     }
 
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
+}
+
+/// What it is called among those that follow documents: gateways on several machines may each listen on their own loopback.
+fn instance(listening: SocketAddr) -> String {
+    let host = config::of_default_route().unwrap_or_else(|| listening.ip().to_string());
+    id_of(&format!("{host}-{}", listening.port()))
 }
 
 /// A channel that does not wait for the store to begin: calls wait for it, each within its own time.

@@ -53,7 +53,22 @@ pub(crate) const USER_ID: &str = "user.id";
 pub(crate) const USER_DATABASE: &str = "user.database";
 pub(crate) const USER_AGE_MIN: &str = "user.age-min";
 pub(crate) const USER_TTL: &str = "user.ttl";
+pub(crate) const USER_CALL_TIMEOUT: &str = "user.call-timeout";
 pub(crate) const GATEWAY_LISTEN: &str = "gateway.listen";
+pub(crate) const GATEWAY_BODY_BYTES_MAX: &str = "gateway.body-bytes-max";
+pub(crate) const GATEWAY_BODY_IDLE: &str = "gateway.body-idle";
+pub(crate) const GATEWAY_REQUEST_TIMEOUT: &str = "gateway.request-timeout";
+
+/// Those that documents in the store may say too. What is given on the command line or in a variable wins over them, they win over the
+/// file.
+pub(crate) const FOLLOWED: [&str; 6] = [
+    LOG_LEVEL,
+    USER_TTL,
+    USER_CALL_TIMEOUT,
+    GATEWAY_BODY_BYTES_MAX,
+    GATEWAY_BODY_IDLE,
+    GATEWAY_REQUEST_TIMEOUT,
+];
 
 /// The values of `registry`.
 pub(crate) const EMBEDDED: &str = "embedded";
@@ -85,8 +100,16 @@ pub(crate) static KEYS: &[Key] = &[
         about: "The least age that a user may have" },
     Key { name: USER_TTL, flag: "user-ttl", kind: Kind::Duration, default: "10s", value: "TIME", topic: "User service",
         about: "How long its registration outlives it when it is killed" },
+    Key { name: USER_CALL_TIMEOUT, flag: "user-call-timeout", kind: Kind::Duration, default: "30s", value: "TIME", topic: "User service",
+        about: "The most that a call to it may take, whatever its caller says" },
     Key { name: GATEWAY_LISTEN, flag: "gateway-listen", kind: Kind::Text, default: "127.0.0.1:8080", value: "HOST:PORT", topic: "Gateway",
         about: "Where it listens for HTTP; port 0 takes a free one" },
+    Key { name: GATEWAY_BODY_BYTES_MAX, flag: "gateway-body-bytes-max", kind: Kind::Uint, default: "1048576", value: "BYTES", topic: "Gateway",
+        about: "The longest body of a request" },
+    Key { name: GATEWAY_BODY_IDLE, flag: "gateway-body-idle", kind: Kind::Duration, default: "10s", value: "TIME", topic: "Gateway",
+        about: "The time in which some of a body has to come" },
+    Key { name: GATEWAY_REQUEST_TIMEOUT, flag: "gateway-request-timeout", kind: Kind::Duration, default: "3s", value: "TIME", topic: "Gateway",
+        about: "The most that a request may take that neither waits nor streams" },
     Key { name: LOG_LEVEL, flag: "log-level", kind: Kind::OneOf(&["debug", "info", "warn", "error"]), default: "info", value: "LEVEL", topic: "Logging",
         about: "Lowest level of log lines that are written: debug, info, warn or error" },
     Key { name: LOG_FORMAT, flag: "log-format", kind: Kind::OneOf(&["json", "console"]), default: "json", value: "FORMAT", topic: "Logging",

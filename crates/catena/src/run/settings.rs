@@ -28,6 +28,27 @@ pub(crate) enum Service {
     Gateway,
 }
 
+impl Service {
+    /// The name under which it is found and configured.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Gateway => "gateway",
+        }
+    }
+}
+
+/// What is known of [`keys::FOLLOWED`] without the store, in the layers of its documents.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Layers {
+    /// A map with the table's defaults and what the file says.
+    pub(crate) defaults: serde_json::Value,
+    /// Paths and values.
+    pub(crate) environment: Vec<(String, String)>,
+    /// Paths and values.
+    pub(crate) flags: Vec<(String, String)>,
+}
+
 /// The store behind the registry.
 #[derive(Clone, Debug)]
 pub(crate) enum StoreSettings {
@@ -45,7 +66,6 @@ pub(crate) struct UserSettings {
     pub(crate) id: Option<String>,
     pub(crate) database: String,
     pub(crate) age_min: u8,
-    pub(crate) ttl: Duration,
 }
 
 /// All that a process needs to know.
@@ -61,6 +81,7 @@ pub(crate) struct Settings {
     /// How long callers have to hear that an instance leaves, before it does.
     pub(crate) propagation: Duration,
     pub(crate) log: LogConfig,
+    pub(crate) layers: Layers,
 }
 
 /// The shortest time that every store grants.
@@ -227,12 +248,31 @@ impl Values {
                 id: self.optional(keys::USER_ID),
                 database: self.text(keys::USER_DATABASE).to_owned(),
                 age_min: age_min.context("user.age-min: nobody grows older than 255")?,
-                ttl,
             },
             gateway_listen: self.text(keys::GATEWAY_LISTEN).to_owned(),
             propagation: PROPAGATION,
             log,
+            layers: self.layers(),
         })
+    }
+
+    /// What documents in the store may say otherwise, unless a flag or a variable says it.
+    pub(crate) fn layers(&self) -> Layers {
+        let mut layers = Layers::default();
+        for key in keys::FOLLOWED.into_iter().filter_map(keys::find) {
+            let pair = (key.name.to_owned(), self.text(key.name).to_owned());
+            match self.own.get(key.name) {
+                Some(found) if found.origin.starts_with("--") => layers.flags.push(pair),
+                Some(found) if found.origin == key.variable() => layers.environment.push(pair),
+                Some(_) | None => {}
+            }
+            let text = self.text(key.name);
+            match key.name.split_once('.') {
+                Some((table, name)) => layers.defaults[table][name] = text.into(),
+                None => layers.defaults[key.name] = text.into(),
+            }
+        }
+        layers
     }
 
     fn services(&self) -> Result<Vec<Service>> {

@@ -13,14 +13,16 @@ use catena_registry::{
 };
 use catena_services::user::{UserOptions, UserService};
 use tokio::{
+    sync::watch,
     task::JoinHandle,
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    live::{Following, Told},
     process::{FAREWELL_WITHIN, LOOK_EVERY, Process},
-    settings::UserSettings,
+    settings::{Layers, Service, UserSettings},
 };
 use crate::config;
 
@@ -40,7 +42,8 @@ impl User {
     pub(crate) async fn start(
         process: &Process,
         settings: &UserSettings,
-    ) -> Result<(Self, Serving)> {
+        layers: &Layers,
+    ) -> Result<(Self, Serving, Following)> {
         let listener = process.bind("user-listen", &settings.listen).await?;
         let service = UserService::open(UserOptions {
             database: settings.database.clone(),
@@ -56,15 +59,19 @@ impl User {
         )?;
         let address = listener.local_addr()?;
         let instance = instance(settings, address)?;
-        let options = RegisterOptions {
-            ttl: settings.ttl,
-            ..RegisterOptions::default()
-        };
-        let serving = serve(listener, service.app(), ConnectionLimits::GRPC)?;
+        let app = service.app();
+        app.adjust(process.told.user.limits());
+        let serving = serve(listener, app.clone(), ConnectionLimits::GRPC)?;
+        let following = Following::start(
+            process,
+            (Service::User, &instance.id),
+            layers,
+            move |told| app.adjust(told.user.limits()),
+        );
         let leaving = CancellationToken::new();
         let registering = keep_registered(
             process.registry.clone(),
-            (instance, options),
+            (instance, following.first.clone()),
             process.health.clone(),
             leaving.clone(),
         );
@@ -74,7 +81,7 @@ impl User {
             leaving,
             registering: tokio::spawn(registering),
         };
-        Ok((user, serving))
+        Ok((user, serving, following))
     }
 
     /// Where it listens.
@@ -165,7 +172,7 @@ fn advertised(listening: SocketAddr) -> Result<String> {
 }
 
 /// Host and port as a name.
-fn id_of(address: &str) -> String {
+pub(super) fn id_of(address: &str) -> String {
     let plain = |c: char| {
         if c.is_ascii_alphanumeric() || c == '.' {
             c.to_ascii_lowercase()
@@ -180,13 +187,21 @@ fn id_of(address: &str) -> String {
 /// Registers, and keeps the check of it, until the process leaves; gives the registration back for that.
 async fn keep_registered(
     registry: Registry,
-    (instance, options): (Instance, RegisterOptions),
+    (instance, mut first): (Instance, watch::Receiver<Option<Told>>),
     health: Health,
     leaving: CancellationToken,
 ) -> Option<Registration> {
     health.set(Readiness::NAME, Err("not registered yet".to_owned()));
+    // Registering needs the store too, so nothing is lost by hearing first what it says of the time to live.
+    let registering = async {
+        let told = first.wait_for(Option::is_some).await;
+        let ttl = told.ok().and_then(|told| Some(told.as_ref()?.user.ttl));
+        let mut options = RegisterOptions::default();
+        options.ttl = ttl.unwrap_or(options.ttl);
+        registry.register(instance, options).await
+    };
     let registration = tokio::select! {
-        registration = registry.register(instance, options) => registration,
+        registration = registering => registration,
         () = leaving.cancelled() => return None,
     };
     let registration = match registration {
