@@ -10,6 +10,7 @@ mod config;
 mod config_api;
 mod config_order;
 mod config_outage;
+mod config_sealed;
 mod conflict;
 mod cut;
 mod discover;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         operators::CASES,
         cut::CASES,
         config::CASES,
+        config_sealed::CASES,
         config_api::CASES,
     ];
     let mut trials = Vec::new();
