@@ -5,6 +5,7 @@
 //! - `snapshot`: backups of either store, restored into either;
 //! - `failure`: what users see while members are missing, stop or start;
 //! - `damage`: damaged, missing and foreign files, a full disk, and whether what the member says about it helps;
+//! - `live`: services that are told something else while they run;
 //! - `services`: the user service and the gateway on either store, in any number of processes;
 //! - `kill`: SIGKILL under load, and every acknowledged write afterwards.
 //!
@@ -19,6 +20,7 @@ mod cli_watch;
 mod damage;
 mod failure;
 mod kill;
+mod live;
 mod membership;
 mod mount;
 mod repair;
@@ -58,6 +60,7 @@ fn cases() -> Vec<Case> {
     let chapters = [
         kill::cases(),
         services::cases(),
+        live::cases(),
         damage::cases(),
         cli_operations::cases(),
         membership::cases(),

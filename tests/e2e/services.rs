@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use crate::case::{Case, Ground, case};
 
 /// Anything that takes a moment comes by then, on a loaded machine and in a debug build.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where registrations stand.
 const REGISTERED: &str = "/registry/v1/default/user/";
@@ -39,19 +39,30 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-fn catena() -> Result<Tool> {
+pub(crate) fn catena() -> Result<Tool> {
     Ok(Tool::new(Target::Catena.program()?))
 }
 
 /// One service of `catena run`.
-struct Service {
-    running: Running,
-    address: String,
+pub(crate) struct Service {
+    pub(crate) running: Running,
+    pub(crate) address: String,
 }
 
 impl Service {
     /// Starts it on free ports, its database in `dir`.
     async fn start(name: &str, endpoints: &str, dir: &Path, more: &[&str]) -> Result<Self> {
+        Self::start_as(&catena()?, name, endpoints, dir, more).await
+    }
+
+    /// The same by a tool with variables of its own.
+    pub(crate) async fn start_as(
+        tool: &Tool,
+        name: &str,
+        endpoints: &str,
+        dir: &Path,
+        more: &[&str],
+    ) -> Result<Self> {
         let database = format!("--user-database=sqlite:{}", dir.join("users.db").display());
         let endpoints = format!("--endpoints={endpoints}");
         let fixed = [
@@ -63,7 +74,7 @@ impl Service {
             &endpoints,
             &database,
         ];
-        let running = catena()?.follow(&[&fixed, more].concat())?;
+        let running = tool.follow(&[&fixed, more].concat())?;
         let scheme = if name == "user" { "grpc://" } else { "http://" };
         let begin = format!("{name} ");
         let table = running.prints(&begin).await?;
@@ -75,7 +86,7 @@ impl Service {
         Ok(Self { running, address })
     }
 
-    async fn ready(&self) -> Result<()> {
+    pub(crate) async fn ready(&self) -> Result<()> {
         ready(&self.address).await
     }
 }
@@ -93,14 +104,14 @@ async fn ready(address: &str) -> Result<()> {
 }
 
 /// Creates the first user.
-async fn create(address: &str) -> Result<()> {
+pub(crate) async fn create(address: &str) -> Result<()> {
     let created = request(address, "POST", "/users", ALICE).await?;
     ensure!(created.status == 201, "{created:?}");
     Ok(())
 }
 
 /// Asks for the first user, who is there.
-async fn first_user(address: &str) -> Result<()> {
+pub(crate) async fn first_user(address: &str) -> Result<()> {
     let answer = timeout(PATIENCE, get(address, "/user/1")).await??;
     ensure!(answer.status == 200, "{answer:?}");
     ensure!(

@@ -157,7 +157,7 @@ fn noting(noted: Arc<Mutex<Option<HeaderMap>>>) -> Gateway {
     });
     let registry = Arc::new(Registry::new().unwrap());
     Gateway::new(GatewayOptions {
-        users: Outbound { limit: ENDS_WITHIN }.transport(service),
+        users: Outbound::new(ENDS_WITHIN).transport(service),
         more: axum::Router::new(),
         hosts: Hosts::Any,
         body: BodyLimits::default(),

@@ -85,7 +85,7 @@ impl Stand {
         let user = user.await.unwrap();
         let grpc = serve(loopback().await, user.app(), ConnectionLimits::GRPC).unwrap();
         let users = match wish.way {
-            Way::Local => user.transport(),
+            Way::Local => user.transport(&Outbound::default()),
             Way::Channel => over(&channel(grpc.address())),
         };
         let gateway = Gateway::new(GatewayOptions {

@@ -40,7 +40,7 @@ pub(super) async fn serve(
     })
     .await?;
     let gateway = Gateway::new(GatewayOptions {
-        users: user.transport(),
+        users: user.transport(&Outbound::default()),
         more: Router::new(),
         hosts,
         body: BodyLimits::default(),

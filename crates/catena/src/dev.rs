@@ -13,9 +13,9 @@ use crate::{
     config,
     run::{
         self, Running,
-        live::Levels,
+        live::{Levels, Own},
         report,
-        settings::{Service, Settings, StoreSettings, UserSettings, Values},
+        settings::{self, Service, Settings, StoreSettings, UserSettings, Values},
     },
     shutdown::Requests,
 };
@@ -42,6 +42,10 @@ pub(crate) struct Options {
     /// Lowest level of log lines that are shown.
     #[arg(long, value_name = "LEVEL", default_value = "warn")]
     log_level: String,
+
+    /// The keys that open sealed values of documents.
+    #[arg(long, value_name = "FILE", env = "CATENA_CONFIG_KEYS")]
+    config_keys: Option<String>,
 }
 
 /// Runs all until a signal. The data directory goes with the process, unless that is killed.
@@ -50,6 +54,8 @@ pub(crate) fn main(options: Options) -> Result<ExitCode> {
     let dir = dir.context("cannot make a temporary directory")?;
     let member = member(&options, dir.path())?;
     let levels = Levels::new(log::init(&member.log)?);
+    let variable = std::env::var(settings::CONFIG_KEY).ok();
+    let keys = settings::keyring(options.config_keys.as_deref(), variable.as_deref())?;
     let mut layers = Values::default().layers();
     layers.defaults["log-level"] = options.log_level.as_str().into();
     let settings = Settings {
@@ -69,7 +75,11 @@ pub(crate) fn main(options: Options) -> Result<ExitCode> {
         gateway_listen: format!("127.0.0.1:{}", options.http_port),
         // Who calls the service from elsewhere loses it with the store anyway.
         propagation: Duration::ZERO,
-        layers,
+        own: Own {
+            layers,
+            keys,
+            beside: None,
+        },
     };
     run(
         settings,

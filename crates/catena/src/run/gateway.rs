@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use anyhow::Result;
 use catena_gateway::{Gateway, GatewayOptions, balanced, config_api};
 use catena_middleware::{
-    Health, Outbound, RouteLimits, Transport,
+    Health, Outbound, RouteLimits,
     admit::body::BodyLimits,
     serve::{ConnectionLimits, Serving, serve},
 };
@@ -20,8 +20,8 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{
     live::Following,
     process::{LOOK_EVERY, Process},
-    settings::{Layers, Service},
-    user::{SERVICE, id_of},
+    settings::Service,
+    user::{SERVICE, User, id_of},
 };
 use crate::config;
 
@@ -39,12 +39,12 @@ impl Front {
     pub(crate) async fn start(
         process: &Process,
         listen: &str,
-        layers: &Layers,
-        local: Option<Transport>,
+        local: Option<&User>,
     ) -> Result<(Self, Serving, Following)> {
         let listener = process.bind("gateway-listen", listen).await?;
+        let outbound = Outbound::new(process.told.gateway.call_timeout);
         let (users, looking) = match local {
-            Some(transport) => (transport, None),
+            Some(user) => (user.transport(&outbound), None),
             None => {
                 let channel = follow(process.registry.clone())?;
                 let counted = [channel.clone()];
@@ -52,7 +52,7 @@ impl Front {
                     .series
                     .add_writer(move |text| channel::write_metrics(&counted, text));
                 let looking = tokio::spawn(look(channel.clone(), process.health.clone()));
-                let users = balanced(channel, Outbound::default());
+                let users = balanced(channel, &outbound);
                 (users, Some(AbortOnDropHandle::new(looking)))
             }
         };
@@ -76,8 +76,10 @@ impl Front {
         let following = Following::start(
             process,
             (Service::Gateway, &instance(serving.address())),
-            layers,
-            move |told| app.adjust(told.gateway.limits()),
+            move |told| {
+                app.adjust(told.gateway.limits());
+                outbound.adjust(told.gateway.call_timeout);
+            },
         );
         let front = Self {
             address: serving.address(),

@@ -9,37 +9,42 @@
 //! registers: a later change is reported as waiting for a restart. What a process needs before it knows the store, such as addresses,
 //! is refused in a document, since nobody would read it there.
 //!
-//! Nothing waits for the store here: until it answers, and where its documents are refused, what the process was started with holds.
+//! Nothing waits for the store here, and a document that is refused takes nobody down: what the process was started with holds until
+//! there is one that is not, or, with `cold-file`, what documents said last; and the listener's record in the store says which was
+//! refused and why.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use catena_client::Kv;
 use catena_middleware::{Limits, admit::body::BodyLimits};
-use catena_registry::config::{Config, ConfigOptions, Error, Invalid, StoreOptions, Watched};
+use catena_registry::config::{
+    Config, ConfigOptions, Error, Invalid, Keyring, Outcome, StoreOptions, StoreState, Watched,
+};
 use catena_telemetry::log::LevelControl;
 use parking_lot::Mutex;
 use serde::{
     Deserialize, Deserializer,
     de::{IgnoredAny, Unexpected},
 };
-use tokio::{sync::watch, time::sleep};
+use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::Level;
 
 use super::{
     keys,
     process::Process,
-    settings::{Layers, Service},
+    settings::{Layers, Service, Settings, TTL_MIN},
 };
 use crate::config::syntax;
 
-/// How long one attempt waits for the store; there is always another.
+/// How long a store that does not answer is waited for, before what the process was started with counts as its first word.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
-/// The pause before documents that were refused at the start are read again.
-const PAUSE: Duration = Duration::from_secs(2);
+/// The longest body that can be allowed: each request may hold as much.
+const BODY_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// What documents may say.
+/// What documents may say, and what they may not: whatever else stands in them is another's.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) struct Told {
@@ -47,9 +52,18 @@ pub(super) struct Told {
     pub(super) log_level: Level,
     pub(super) user: UserTold,
     pub(super) gateway: GatewayTold,
+    services: Option<IgnoredAny>,
+    insecure: Option<IgnoredAny>,
+    registry: Option<IgnoredAny>,
+    endpoints: Option<IgnoredAny>,
+    namespace: Option<IgnoredAny>,
+    cold_file: Option<IgnoredAny>,
+    config_keys: Option<IgnoredAny>,
+    log_format: Option<IgnoredAny>,
+    member: Option<IgnoredAny>,
 }
 
-/// What they may say of the user service, and what they may not.
+/// The same of the user service.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(super) struct UserTold {
@@ -68,11 +82,14 @@ pub(super) struct UserTold {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(super) struct GatewayTold {
+    #[serde(deserialize_with = "body_bytes")]
     body_bytes_max: u64,
     #[serde(deserialize_with = "time")]
     body_idle: Duration,
     #[serde(deserialize_with = "time")]
     request_timeout: Duration,
+    #[serde(deserialize_with = "time")]
+    pub(super) call_timeout: Duration,
     listen: Option<IgnoredAny>,
 }
 
@@ -117,8 +134,22 @@ fn time<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
 
 fn ttl<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(from)?;
-    let time = syntax::duration_of(&text).filter(|time| *time >= Duration::from_secs(1));
+    let time = syntax::duration_of(&text).filter(|time| *time >= TTL_MIN);
     time.ok_or_else(|| refused(&text, "a time from 1s on"))
+}
+
+fn body_bytes<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+    let bytes = u64::deserialize(from)?;
+    match (1..=BODY_BYTES_MAX).contains(&bytes) {
+        true => Ok(bytes),
+        false => {
+            let expected = &"a number of bytes from 1 to 67108864";
+            Err(serde::de::Error::invalid_value(
+                Unexpected::Unsigned(bytes),
+                expected,
+            ))
+        }
+    }
 }
 
 fn refused<E: serde::de::Error>(text: &str, expected: &'static str) -> E {
@@ -127,16 +158,25 @@ fn refused<E: serde::de::Error>(text: &str, expected: &'static str) -> E {
 
 /// What a process is given before it knows the store.
 fn check(told: &Told) -> Result<(), Invalid> {
-    let user = &told.user;
+    let (user, gateway) = (&told.user, &told.gateway);
     let given = [
-        ("user.listen", user.listen.is_some()),
-        ("user.advertise", user.advertise.is_some()),
-        ("user.id", user.id.is_some()),
-        ("user.database", user.database.is_some()),
-        ("user.age-min", user.age_min.is_some()),
-        ("gateway.listen", told.gateway.listen.is_some()),
+        (keys::SERVICES, &told.services),
+        (keys::INSECURE, &told.insecure),
+        (keys::REGISTRY, &told.registry),
+        (keys::ENDPOINTS, &told.endpoints),
+        (keys::NAMESPACE, &told.namespace),
+        (keys::COLD_FILE, &told.cold_file),
+        (keys::CONFIG_KEYS, &told.config_keys),
+        (keys::LOG_FORMAT, &told.log_format),
+        (keys::MEMBER, &told.member),
+        (keys::USER_LISTEN, &user.listen),
+        (keys::USER_ADVERTISE, &user.advertise),
+        (keys::USER_ID, &user.id),
+        (keys::USER_DATABASE, &user.database),
+        (keys::USER_AGE_MIN, &user.age_min),
+        (keys::GATEWAY_LISTEN, &gateway.listen),
     ];
-    match given.into_iter().find(|(_, given)| *given) {
+    match given.into_iter().find(|(_, given)| given.is_some()) {
         Some((path, _)) => Err(Invalid {
             path,
             message: "is told to the process itself: by a flag, a variable or its file",
@@ -147,8 +187,10 @@ fn check(told: &Told) -> Result<(), Invalid> {
 
 /// What holds without the store.
 pub(super) async fn local(layers: &Layers) -> Result<Told> {
-    let config = Config::open(options(layers)).await?;
-    config.get("").context("settings")
+    let config = Config::open(options(layers)).await;
+    config
+        .and_then(|config| config.get(""))
+        .context("a setting cannot be followed (`catena config explain` shows them all)")
 }
 
 fn options(layers: &Layers) -> ConfigOptions {
@@ -184,6 +226,26 @@ impl Levels {
     }
 }
 
+/// What a service follows its documents with, besides the store.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Own {
+    /// What stands below and above the documents.
+    pub(crate) layers: Layers,
+    /// What opens sealed values in them.
+    pub(crate) keys: Keyring,
+    /// Keeps them beside this file, for a start without the store.
+    pub(crate) beside: Option<PathBuf>,
+}
+
+impl Own {
+    /// The file of one service: a process may run several.
+    fn last_good(&self, service: Service) -> Option<PathBuf> {
+        let mut path = self.beside.clone()?.into_os_string();
+        path.push(format!(".{}-config", service.name()));
+        Some(path.into())
+    }
+}
+
 /// A service that follows its documents.
 pub(super) struct Following {
     /// What holds once the store has been asked.
@@ -196,15 +258,17 @@ impl Following {
     pub(super) fn start(
         process: &Process,
         (service, instance): (Service, &str),
-        layers: &Layers,
         act: impl Fn(&Told) + Send + 'static,
     ) -> Self {
         let app = service.name();
         let mut store = StoreOptions::new(process.kv.clone(), &process.namespace, app, instance);
         store.cold_patience = ANSWER_WITHIN;
+        store.begins_without = true;
+        store.last_good = process.own.last_good(service);
         let options = ConfigOptions {
             store: Some(store),
-            ..options(layers)
+            keys: process.own.keys.clone(),
+            ..options(&process.own.layers)
         };
         let levels = process.levels.clone();
         let act = move |told: &Told| {
@@ -212,13 +276,16 @@ impl Following {
             act(told);
         };
         let (sender, first) = watch::channel(None);
-        let follower = Follower {
-            options,
-            first: sender,
-            closing: process.closing.clone(),
-        };
-        let task = AbortOnDropHandle::new(tokio::spawn(follower.run(act)));
-        Self { first, task }
+        let closing = process.closing.clone();
+        let task = tokio::spawn(async move {
+            if let Err(error) = follow(options, act, sender, closing).await {
+                tracing::error!(%error, "the configuration in the store is not followed, what the process was started with holds");
+            }
+        });
+        Self {
+            first,
+            task: AbortOnDropHandle::new(task),
+        }
     }
 
     /// Waits until the store has been told that nobody follows any more, once the process is closing.
@@ -229,73 +296,174 @@ impl Following {
     }
 }
 
-struct Follower {
-    options: ConfigOptions,
-    first: watch::Sender<Option<Told>>,
-    closing: CancellationToken,
+/// What documents say, for people.
+pub(super) struct Said {
+    /// Settings that one of them says: the setting, its value, the document.
+    pub(super) rows: Vec<[String; 3]>,
+    /// A line for each that is refused.
+    pub(super) refused: Vec<String>,
 }
 
-impl Follower {
-    async fn run(self, act: impl Fn(&Told)) {
-        let closing = self.closing.clone();
-        let opened = tokio::select! {
-            opened = self.open() => opened,
-            () = closing.cancelled() => return,
-        };
-        let (config, mut watched) = opened;
-        let told = watched.load();
-        act(&told);
-        self.first.send_replace(Some((*told).clone()));
-        loop {
-            tokio::select! {
-                changed = watched.changed() => match changed {
-                    Ok(told) => act(&told),
-                    Err(_closed) => return,
-                },
-                () = closing.cancelled() => break,
+/// What documents say to the services of these settings, without being one of those that follow them. Nothing is known of gray
+/// documents, which depend on the instance.
+pub(super) async fn said(kv: Arc<dyn Kv>, settings: &Settings, place: &str) -> Result<Said> {
+    let mut said = Said {
+        rows: Vec::new(),
+        refused: Vec::new(),
+    };
+    for service in &settings.services {
+        let app = service.name();
+        let mut store = StoreOptions::new(kv.clone(), &settings.namespace, app, "nobody");
+        store.cold_patience = ANSWER_WITHIN;
+        store.begins_without = true;
+        store.is_listed = false;
+        let config = Config::open(ConfigOptions {
+            store: Some(store),
+            keys: settings.own.keys.clone(),
+            ..options(&settings.own.layers)
+        });
+        let config = config.await?;
+        let _watched: Watched<Told> = config.watch_checked("", check)?;
+        let status = config.status().borrow().clone();
+        if let StoreState::Stale(error) = status.store {
+            bail!(
+                "the store at {place} does not answer ({error}): start it there, or say where it is with --endpoints"
+            );
+        }
+        for ((layer, document), state) in status.report {
+            if let Outcome::Rejected(error) = state.outcome
+                && layer.is_stored()
+            {
+                let version = state.version;
+                let line = format!("{document} version {version} is refused by {app}: {error}");
+                said.refused.push(line);
             }
         }
-        if let Err(error) = config.close().await {
-            tracing::warn!(%error, "the configuration was not closed");
-        }
-    }
-
-    /// Tries until the store has documents that nobody refuses, or none.
-    async fn open(&self) -> (Config, Watched<Told>) {
-        let mut said = None;
-        loop {
-            let error = match self.try_open().await {
-                Ok(opened) => return opened,
-                Err(error) => error,
+        // The other service's settings are its own documents' matter.
+        let own = |key: &&str| key.split_once('.').is_none_or(|(table, _)| table == app);
+        for key in keys::FOLLOWED.into_iter().filter(own) {
+            let layers = config.explain(key);
+            let Some(holds) = layers.last().filter(|holds| holds.layer.is_stored()) else {
+                continue;
             };
-            let is_away = matches!(error, Error::NotReady { .. });
-            if !is_away {
-                // Documents that are refused keep nobody from being found.
-                if let Ok(told) = local(&self.layers()).await {
-                    self.first
-                        .send_if_modified(|first| first.replace(told).is_none());
+            let value = match &holds.value {
+                serde_json::Value::String(text) => text.clone(),
+                value => value.to_string(),
+            };
+            let from = format!("{} version {}", holds.document, holds.version);
+            said.rows.push([key.to_owned(), value, from]);
+        }
+    }
+    Ok(said)
+}
+
+/// Follows until the process closes.
+async fn follow(
+    options: ConfigOptions,
+    act: impl Fn(&Told),
+    first: watch::Sender<Option<Told>>,
+    closing: CancellationToken,
+) -> Result<(), Error> {
+    let config = tokio::select! {
+        config = Config::open(options) => config?,
+        () = closing.cancelled() => return Ok(()),
+    };
+    let mut watched: Watched<Told> = config.watch_checked("", check)?;
+    config.confirm();
+    let told = watched.load();
+    act(&told);
+    first.send_replace(Some((*told).clone()));
+    loop {
+        tokio::select! {
+            told = watched.changed() => act(&*told?),
+            () = closing.cancelled() => return config.close().await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::{super::settings::Values, *};
+
+    /// What the process is told if a document says this.
+    async fn told(document: &Value) -> Result<Told, Error> {
+        let mut layers = Values::default().layers();
+        for (key, value) in document.as_object().unwrap() {
+            match value {
+                Value::Object(more) if layers.defaults[key].is_object() => {
+                    let table = layers.defaults[key].as_object_mut();
+                    table.unwrap().extend(more.clone());
                 }
-                if said.as_ref() != Some(&error) {
-                    tracing::warn!(%error, "configuration rejected, what the process was started with holds");
-                    said = Some(error);
-                }
-                sleep(PAUSE).await;
+                value => layers.defaults[key] = value.clone(),
             }
         }
+        let config = Config::open(options(&layers)).await.unwrap();
+        Ok((*config.watch_checked("", check)?.load()).clone())
     }
 
-    async fn try_open(&self) -> Result<(Config, Watched<Told>), Error> {
-        let config = Config::open(self.options.clone()).await?;
-        let watched = config.watch_checked("", check)?;
-        config.confirm();
-        Ok((config, watched))
+    #[tokio::test]
+    async fn without_documents_the_table_s_defaults_hold() {
+        let told = told(&json!({})).await.unwrap();
+        assert_eq!(told.log_level, Level::INFO);
+        assert_eq!(told.user.ttl, Duration::from_secs(10));
+        let limits = told.gateway.limits();
+        let defaults = BodyLimits::default();
+        assert_eq!(limits.body.bytes_max, defaults.bytes_max);
+        assert_eq!(limits.body.idle, defaults.idle);
+        assert_eq!(limits.route, Some(catena_middleware::chain::ROUTE_LIMIT));
+        let unary = catena_middleware::outbound::UNARY_LIMIT;
+        assert_eq!(told.gateway.call_timeout, unary);
     }
 
-    fn layers(&self) -> Layers {
-        Layers {
-            defaults: self.options.defaults.clone(),
-            environment: self.options.environment.clone(),
-            flags: self.options.flags.clone(),
+    #[tokio::test]
+    async fn every_other_setting_is_refused_in_a_document() {
+        let others = keys::KEYS.iter().map(|key| key.name);
+        let others = others.filter(|name| !keys::FOLLOWED.contains(name));
+        for name in others.chain([keys::MEMBER]) {
+            let document = match name.split_once('.') {
+                Some((table, name)) => json!({ table: { name: "hunter2" } }),
+                None => json!({ name: "hunter2" }),
+            };
+            let error = told(&document).await.unwrap_err().to_string();
+            let expected = format!("refused: {name} is told to the process itself");
+            assert!(error.starts_with(&expected), "{error}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_no_setting_is_named_and_the_value_is_not() {
+        for (document, text) in [
+            (
+                json!({"log-level": "hunter2"}),
+                "log-level: expected debug, info, warn or error, found a string",
+            ),
+            (
+                json!({"gateway": {"request-timeout": "0s"}}),
+                "gateway.request-timeout",
+            ),
+            (
+                json!({"gateway": {"body-bytes-max": 0}}),
+                "gateway.body-bytes-max",
+            ),
+            (
+                json!({"gateway": {"body-bytes-max": 1_u64 << 40}}),
+                "gateway.body-bytes-max",
+            ),
+            (json!({"user": {"ttl": "999ms"}}), "user.ttl"),
+            (
+                json!({"user": {"ttI": "9s"}}),
+                "user.ttI: expected no such key",
+            ),
+        ] {
+            let error = told(&document).await.unwrap_err().to_string();
+            assert!(
+                error.starts_with(text) && !error.contains("hunter2"),
+                "{error}"
+            );
+        }
+        // What others keep in the same document says nothing here.
+        assert!(told(&json!({"shop": {"open": true}})).await.is_ok());
     }
 }

@@ -11,7 +11,7 @@ use tokio::{net::TcpListener, time::timeout};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
-    live::{self, Levels, Told},
+    live::{self, Levels, Own, Told},
     settings::Settings,
 };
 
@@ -32,6 +32,8 @@ pub(crate) struct Process {
     /// Ends requests that wait for something to happen.
     pub(crate) closing: CancellationToken,
     pub(crate) namespace: String,
+    /// What documents are followed with.
+    pub(super) own: Own,
     /// What holds until the store says otherwise.
     pub(super) told: Told,
     pub(super) levels: Arc<Levels>,
@@ -47,7 +49,7 @@ impl Process {
         levels: Levels,
         place: String,
     ) -> Result<Self> {
-        let told = live::local(&settings.layers).await?;
+        let told = live::local(&settings.own.layers).await?;
         let options = RegistryOptions {
             namespace: settings.namespace.clone(),
             cold_file: settings.cold_file.clone(),
@@ -66,6 +68,7 @@ impl Process {
             kv,
             closing: CancellationToken::new(),
             namespace: settings.namespace.clone(),
+            own: settings.own.clone(),
             told,
             levels: Arc::new(levels),
             insecure: settings.insecure,

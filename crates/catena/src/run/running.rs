@@ -44,8 +44,7 @@ impl Services {
         let (mut listeners, mut following) = (Vec::new(), Vec::new());
         let user = match runs(Service::User) {
             true => {
-                let (user, serving, follows) =
-                    User::start(&process, &settings.user, &settings.layers).await?;
+                let (user, serving, follows) = User::start(&process, &settings.user).await?;
                 listeners.push(serving);
                 following.push(follows);
                 Some(user)
@@ -54,10 +53,8 @@ impl Services {
         };
         let gateway = match runs(Service::Gateway) {
             true => {
-                let local = user.as_ref().map(User::transport);
-                let listen = &settings.gateway_listen;
                 let (gateway, serving, follows) =
-                    Front::start(&process, listen, &settings.layers, local).await?;
+                    Front::start(&process, &settings.gateway_listen, user.as_ref()).await?;
                 listeners.push(serving);
                 following.push(follows);
                 Some(gateway)

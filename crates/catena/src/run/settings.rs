@@ -11,6 +11,7 @@ use std::{collections::BTreeMap, fs, time::Duration};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use catena_middleware::lifecycle::PROPAGATION;
+use catena_registry::config::Keyring;
 use catena_server::Url;
 use catena_telemetry::log::LogConfig;
 use toml::{Table, Value};
@@ -18,6 +19,7 @@ use toml::{Table, Value};
 use super::{
     flags::{self, Options},
     keys::{self, KEYS, Key},
+    live::Own,
 };
 use crate::config::{self, Layer, flags::Flag, syntax};
 
@@ -29,6 +31,8 @@ pub(crate) enum Service {
 }
 
 impl Service {
+    pub(crate) const ALL: [Self; 2] = [Self::User, Self::Gateway];
+
     /// The name under which it is found and configured.
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -81,11 +85,11 @@ pub(crate) struct Settings {
     /// How long callers have to hear that an instance leaves, before it does.
     pub(crate) propagation: Duration,
     pub(crate) log: LogConfig,
-    pub(crate) layers: Layers,
+    pub(crate) own: Own,
 }
 
 /// The shortest time that every store grants.
-const TTL_MIN: Duration = Duration::from_secs(1);
+pub(super) const TTL_MIN: Duration = Duration::from_secs(1);
 
 /// A value and where it comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,6 +103,8 @@ struct Found {
 pub(crate) struct Values {
     own: BTreeMap<&'static str, Found>,
     member: Vec<Layer>,
+    /// What the variable says that holds keys itself.
+    config_key: Option<String>,
 }
 
 impl Values {
@@ -152,7 +158,7 @@ impl Values {
         let table: Table = text.parse().with_context(|| format!("{path} is no TOML"))?;
         for (name, value) in table {
             match value {
-                Value::Table(inner) if name == MEMBER => {
+                Value::Table(inner) if name == keys::MEMBER => {
                     for (name, value) in inner {
                         let flag = flags::of_members().find(|flag| flag.name == name);
                         let flag = flag.with_context(|| {
@@ -201,7 +207,9 @@ impl Values {
             .collect();
         variables.sort();
         for (name, text) in variables {
-            if let Some(key) = KEYS.iter().find(|key| key.variable() == name) {
+            if name == CONFIG_KEY {
+                self.config_key = Some(text);
+            } else if let Some(key) = KEYS.iter().find(|key| key.variable() == name) {
                 self.set(key, &text, name)?;
             } else if let Some(flag) = config::flag_of_variable(&name)
                 && flags::of_members().any(|known| known.name == flag.name)
@@ -252,8 +260,18 @@ impl Values {
             gateway_listen: self.text(keys::GATEWAY_LISTEN).to_owned(),
             propagation: PROPAGATION,
             log,
-            layers: self.layers(),
+            own: Own {
+                layers: self.layers(),
+                keys: self.config_keys()?,
+                beside: self.optional(keys::COLD_FILE).map(Into::into),
+            },
         })
+    }
+
+    /// What opens sealed values.
+    pub(crate) fn config_keys(&self) -> Result<Keyring> {
+        let file = self.optional(keys::CONFIG_KEYS);
+        keyring(file.as_deref(), self.config_key.as_deref())
     }
 
     /// What documents in the store may say otherwise, unless a flag or a variable says it.
@@ -273,6 +291,14 @@ impl Values {
             }
         }
         layers
+    }
+
+    /// Where nobody says which services are to run, all of them are meant.
+    pub(crate) fn name_services(&mut self) {
+        self.own.entry(keys::SERVICES).or_insert_with(|| Found {
+            text: Service::ALL.map(Service::name).join(","),
+            origin: "default".to_owned(),
+        });
     }
 
     fn services(&self) -> Result<Vec<Service>> {
@@ -360,7 +386,7 @@ impl Values {
                 let text = last.map_or(flag.default, |given| &given.text);
                 let origin = last.map_or("default", |given| &given.origin);
                 rows.push([
-                    format!("{MEMBER}.{}", flag.name),
+                    format!("{}.{}", keys::MEMBER, flag.name),
                     text.to_owned(),
                     origin.to_owned(),
                 ]);
@@ -370,8 +396,24 @@ impl Values {
     }
 }
 
-/// The file's table with the settings of the member.
-const MEMBER: &str = "member";
+/// The variable that holds keys itself, for those who have no file to put them into.
+pub(crate) const CONFIG_KEY: &str = "CATENA_CONFIG_KEY";
+
+/// The keys of a file, and those of a variable behind them.
+pub(crate) fn keyring(file: Option<&str>, variable: Option<&str>) -> Result<Keyring> {
+    let mut text = match file {
+        Some(path) => fs::read_to_string(path)
+            .with_context(|| format!("cannot read the keys of the configuration in {path}"))?,
+        None => String::new(),
+    };
+    // Whether a fault is in the file or in the variable shows in the number of its line.
+    text.push('\n');
+    text.push_str(variable.unwrap_or_default());
+    Keyring::parse(&text).with_context(|| {
+        let path = file.map_or_else(String::new, |path| format!("{path} and "));
+        format!("the keys of the configuration, in {path}{CONFIG_KEY}")
+    })
+}
 
 fn layer(flag: &'static Flag, text: &str, origin: String) -> Layer {
     let text = text.to_owned();

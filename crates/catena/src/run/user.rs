@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context, Result};
 use catena_middleware::{
-    Health, Transport,
+    Health, Outbound, Transport,
     serve::{ConnectionLimits, Serving, serve},
 };
 use catena_registry::{
@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     live::{Following, Told},
     process::{FAREWELL_WITHIN, LOOK_EVERY, Process},
-    settings::{Layers, Service, UserSettings},
+    settings::{Service, UserSettings},
 };
 use crate::config;
 
@@ -42,7 +42,6 @@ impl User {
     pub(crate) async fn start(
         process: &Process,
         settings: &UserSettings,
-        layers: &Layers,
     ) -> Result<(Self, Serving, Following)> {
         let listener = process.bind("user-listen", &settings.listen).await?;
         let service = UserService::open(UserOptions {
@@ -62,16 +61,14 @@ impl User {
         let app = service.app();
         app.adjust(process.told.user.limits());
         let serving = serve(listener, app.clone(), ConnectionLimits::GRPC)?;
-        let following = Following::start(
-            process,
-            (Service::User, &instance.id),
-            layers,
-            move |told| app.adjust(told.user.limits()),
-        );
+        let following = Following::start(process, (Service::User, &instance.id), move |told| {
+            app.adjust(told.user.limits())
+        });
         let leaving = CancellationToken::new();
         let registering = keep_registered(
             process.registry.clone(),
-            (instance, following.first.clone()),
+            instance,
+            (following.first.clone(), process.told.user.ttl),
             process.health.clone(),
             leaving.clone(),
         );
@@ -90,8 +87,8 @@ impl User {
     }
 
     /// The way to it from within this process.
-    pub(crate) fn transport(&self) -> Transport {
-        self.service.transport()
+    pub(crate) fn transport(&self, outbound: &Outbound) -> Transport {
+        self.service.transport(outbound)
     }
 
     /// Says that no more calls are wanted, and waits for `propagation`, in which callers hear of it. Gives what is left to revoke.
@@ -187,7 +184,8 @@ pub(super) fn id_of(address: &str) -> String {
 /// Registers, and keeps the check of it, until the process leaves; gives the registration back for that.
 async fn keep_registered(
     registry: Registry,
-    (instance, mut first): (Instance, watch::Receiver<Option<Told>>),
+    instance: Instance,
+    (mut first, ttl): (watch::Receiver<Option<Told>>, Duration),
     health: Health,
     leaving: CancellationToken,
 ) -> Option<Registration> {
@@ -195,9 +193,11 @@ async fn keep_registered(
     // Registering needs the store too, so nothing is lost by hearing first what it says of the time to live.
     let registering = async {
         let told = first.wait_for(Option::is_some).await;
-        let ttl = told.ok().and_then(|told| Some(told.as_ref()?.user.ttl));
-        let mut options = RegisterOptions::default();
-        options.ttl = ttl.unwrap_or(options.ttl);
+        let told = told.ok().and_then(|told| Some(told.as_ref()?.user.ttl));
+        let options = RegisterOptions {
+            ttl: told.unwrap_or(ttl),
+            ..RegisterOptions::default()
+        };
         registry.register(instance, options).await
     };
     let registration = tokio::select! {

@@ -105,10 +105,10 @@ impl UserService {
     }
 
     /// The way to it from within the same process: the same chain, without a socket.
-    pub fn transport(&self) -> Transport {
+    pub fn transport(&self, outbound: &Outbound) -> Transport {
         let app = self.app.clone();
         let app = app.map_request(|request: Request<tonic::body::Body>| request.map(Body::new));
-        Outbound::default().transport(app)
+        outbound.transport(app)
     }
 
     /// Lets go of the database, after the last request.
