@@ -5,6 +5,7 @@
 //! - `snapshot`: backups of either store, restored into either;
 //! - `failure`: what users see while members are missing, stop or start;
 //! - `damage`: damaged, missing and foreign files, a full disk, and whether what the member says about it helps;
+//! - `live`: services that are told something else while they run;
 //! - `services`: the user service and the gateway on either store, in any number of processes;
 //! - `doctor`: what `catena doctor` says of a fit machine and of planted faults;
 //! - `readme`: the sessions that README.md shows;
@@ -22,6 +23,7 @@ mod damage;
 mod doctor;
 mod failure;
 mod kill;
+mod live;
 mod membership;
 mod mount;
 mod readme;
@@ -64,6 +66,7 @@ fn cases() -> Vec<Case> {
         services::cases(),
         doctor::cases(),
         readme::cases(),
+        live::cases(),
         damage::cases(),
         cli_operations::cases(),
         membership::cases(),

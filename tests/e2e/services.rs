@@ -49,14 +49,25 @@ pub(crate) fn catena() -> Result<Tool> {
 }
 
 /// One service of `catena run`.
-struct Service {
-    running: Running,
-    address: String,
+pub(crate) struct Service {
+    pub(crate) running: Running,
+    pub(crate) address: String,
 }
 
 impl Service {
     /// Starts it on free ports, its database in `dir`.
     async fn start(name: &str, endpoints: &str, dir: &Path, more: &[&str]) -> Result<Self> {
+        Self::start_as(&catena()?, name, endpoints, dir, more).await
+    }
+
+    /// The same by a tool with variables of its own.
+    pub(crate) async fn start_as(
+        tool: &Tool,
+        name: &str,
+        endpoints: &str,
+        dir: &Path,
+        more: &[&str],
+    ) -> Result<Self> {
         let database = format!("--user-database=sqlite:{}", dir.join("users.db").display());
         let endpoints = format!("--endpoints={endpoints}");
         let fixed = [
@@ -68,7 +79,7 @@ impl Service {
             &endpoints,
             &database,
         ];
-        let running = catena()?.follow(&[&fixed, more].concat())?;
+        let running = tool.follow(&[&fixed, more].concat())?;
         let scheme = if name == "user" { "grpc://" } else { "http://" };
         let begin = format!("{name} ");
         let table = running.prints(&begin).await?;
@@ -80,7 +91,7 @@ impl Service {
         Ok(Self { running, address })
     }
 
-    async fn ready(&self) -> Result<()> {
+    pub(crate) async fn ready(&self) -> Result<()> {
         ready(&self.address).await
     }
 }
@@ -98,14 +109,14 @@ pub(crate) async fn ready(address: &str) -> Result<()> {
 }
 
 /// Creates the first user.
-async fn create(address: &str) -> Result<()> {
+pub(crate) async fn create(address: &str) -> Result<()> {
     let created = request(address, "POST", "/users", ALICE).await?;
     ensure!(created.status == 201, "{created:?}");
     Ok(())
 }
 
 /// Asks for the first user, who is there.
-async fn first_user(address: &str) -> Result<()> {
+pub(crate) async fn first_user(address: &str) -> Result<()> {
     let answer = timeout(PATIENCE, get(address, "/user/1")).await??;
     ensure!(answer.status == 200, "{answer:?}");
     ensure!(

@@ -33,6 +33,7 @@ pub(crate) const CASES: &[Case] = cases![
     what_was_compacted_meanwhile_is_read_anew,
     a_start_without_the_store_has_what_held_last,
     a_first_start_without_the_store_says_so,
+    a_start_can_do_without_the_store,
     what_is_written_by_hand_is_followed,
     a_deletion_is_followed,
     the_largest_document_is_published_and_a_larger_one_is_not,
@@ -167,7 +168,7 @@ async fn a_publication_reaches_who_watches(ground: &Ground) -> Result<()> {
     Ok(())
 }
 
-async fn until_listener(
+pub(crate) async fn until_listener(
     center: &ConfigCenter,
     ground: &Ground,
     instance: &str,
@@ -458,6 +459,45 @@ async fn a_first_start_without_the_store_says_so(ground: &Ground) -> Result<()> 
         .context("there is nothing to begin with")?;
     ensure!(error.to_string().contains("cut"), "it says why: {error}");
     Ok(())
+}
+
+async fn a_start_can_do_without_the_store(ground: &Ground) -> Result<()> {
+    let center = ConfigCenter::new(ground.kv.clone());
+    let name = main(ground)?;
+    let switch = Switch::new(ground.kv.clone());
+    switch.cut();
+    let own = || ConfigOptions {
+        defaults: serde_json::json!({"limits": {"rate": 1}}),
+        store: Some(StoreOptions {
+            cold_patience: Duration::from_millis(200),
+            begins_without: true,
+            ..options(switch.clone(), ground, "u-1")
+        }),
+        ..ConfigOptions::default()
+    };
+    let config = Config::open(own()).await?;
+    let watched = config.watch::<Limits>("limits")?;
+    ensure!(watched.load().rate == 1);
+    ensure!(matches!(
+        config.status().borrow().store,
+        StoreState::Stale(_)
+    ));
+    config.confirm();
+    center.publish(&name, rate(2), Expect::Any).await?;
+    switch.join(ground.kv.clone());
+    until_rate(&watched, 2).await?;
+    config.close().await?;
+
+    // Nor does it need a document that it can take; the one that it cannot is reported.
+    let bad = change("[limits]\nrate = 'no'\n");
+    center.publish(&name, bad, Expect::Any).await?;
+    let config = Config::open(own()).await?;
+    let watched = config.watch::<Limits>("limits")?;
+    config.confirm();
+    ensure!(watched.load().rate == 1);
+    until_listener(&center, ground, "u-1", "main.toml", 2, Applied::Rejected).await?;
+    center.publish(&name, rate(3), Expect::Any).await?;
+    until_rate(&watched, 3).await
 }
 
 async fn what_is_written_by_hand_is_followed(ground: &Ground) -> Result<()> {

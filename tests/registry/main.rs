@@ -11,6 +11,7 @@ mod config;
 mod config_api;
 mod config_order;
 mod config_outage;
+mod config_sealed;
 mod config_socket;
 mod conflict;
 mod cut;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         operators::CASES,
         cut::CASES,
         config::CASES,
+        config_sealed::CASES,
         config_api::CASES,
     ];
     let mut trials = Vec::new();

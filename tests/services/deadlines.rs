@@ -157,7 +157,7 @@ fn noting(noted: Arc<Mutex<Option<HeaderMap>>>) -> Gateway {
     });
     let registry = Arc::new(Registry::new().unwrap());
     Gateway::new(GatewayOptions {
-        users: UserCalls::over(Outbound { limit: ENDS_WITHIN }.transport(service)),
+        users: UserCalls::over(Outbound::new(ENDS_WITHIN).transport(service)),
         more: axum::Router::new(),
         hosts: Hosts::Any,
         body: BodyLimits::default(),

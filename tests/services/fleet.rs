@@ -65,7 +65,7 @@ impl Fleet {
             channel::write_metrics(&called, text);
         });
         let gateway = Gateway::new(GatewayOptions {
-            users: UserCalls::over(balanced(channel.clone(), Outbound { limit: PATIENCE })),
+            users: UserCalls::over(balanced(channel.clone(), &Outbound::new(PATIENCE))),
             more: axum::Router::new(),
             hosts: Hosts::Loopback(Vec::new()),
             body: BodyLimits::default(),

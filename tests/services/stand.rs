@@ -85,7 +85,7 @@ impl Stand {
         let user = user.await.unwrap();
         let grpc = serve(loopback().await, user.app(), ConnectionLimits::GRPC).unwrap();
         let users = match wish.way {
-            Way::Local => UserCalls::new(user.local()),
+            Way::Local => UserCalls::new(user.local(&Outbound::default())),
             Way::Channel => over(&channel(grpc.address())),
         };
         let gateway = Gateway::new(GatewayOptions {

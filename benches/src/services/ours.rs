@@ -6,7 +6,7 @@ use anyhow::Result;
 use axum::Router;
 use catena_gateway::{Gateway, GatewayOptions, UserCalls};
 use catena_middleware::{
-    Health, RouteLimits,
+    Health, Outbound, RouteLimits,
     admit::{body::BodyLimits, host::Hosts},
     observe::RequestMetrics,
     serve::{ConnectionLimits, serve as listen},
@@ -40,7 +40,7 @@ pub(super) async fn serve(
     })
     .await?;
     let gateway = Gateway::new(GatewayOptions {
-        users: UserCalls::new(user.local()),
+        users: UserCalls::new(user.local(&Outbound::default())),
         more: Router::new(),
         hosts,
         body: BodyLimits::default(),

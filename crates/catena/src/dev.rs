@@ -12,14 +12,13 @@ use catena_telemetry::log;
 use crate::{
     config,
     run::{
-        self, Running, report,
-        settings::{Service, Settings, StoreSettings, UserSettings},
+        self, Running,
+        live::{Levels, Own},
+        report,
+        settings::{self, Service, Settings, StoreSettings, UserSettings, Values},
     },
     shutdown::Requests,
 };
-
-/// How long the registration of a service that was killed would outlive it.
-const TTL: Duration = Duration::from_secs(10);
 
 /// What `catena dev` can be told.
 #[derive(clap::Args, Clone, Debug)]
@@ -43,6 +42,10 @@ pub(crate) struct Options {
     /// Lowest level of log lines that are shown.
     #[arg(long, value_name = "LEVEL", default_value = "warn")]
     log_level: String,
+
+    /// The keys that open sealed values of documents.
+    #[arg(long, value_name = "FILE", env = "CATENA_CONFIG_KEYS")]
+    config_keys: Option<String>,
 }
 
 /// Runs all until a signal. The data directory goes with the process, unless that is killed.
@@ -50,7 +53,11 @@ pub(crate) fn main(options: Options) -> Result<ExitCode> {
     let dir = tempfile::Builder::new().prefix("catena-dev-").tempdir();
     let dir = dir.context("cannot make a temporary directory")?;
     let member = member(&options, dir.path())?;
-    log::init(&member.log)?;
+    let levels = Levels::new(log::init(&member.log)?);
+    let variable = std::env::var(settings::CONFIG_KEY).ok();
+    let keys = settings::keyring(options.config_keys.as_deref(), variable.as_deref())?;
+    let mut layers = Values::default().layers();
+    layers.defaults["log-level"] = options.log_level.as_str().into();
     let settings = Settings {
         services: vec![Service::User, Service::Gateway],
         log: member.log.clone(),
@@ -64,14 +71,19 @@ pub(crate) fn main(options: Options) -> Result<ExitCode> {
             id: None,
             database: format!("sqlite:{}", dir.path().join("users.db").display()),
             age_min: 0,
-            ttl: TTL,
         },
         gateway_listen: format!("127.0.0.1:{}", options.http_port),
         // Who calls the service from elsewhere loses it with the store anyway.
         propagation: Duration::ZERO,
+        own: Own {
+            layers,
+            keys,
+            beside: None,
+        },
     };
     run(
         settings,
+        levels,
         &format!("http://127.0.0.1:{}", options.client_port),
     )
 }
@@ -97,11 +109,11 @@ fn member(options: &Options, dir: &Path) -> Result<config::Settings> {
 }
 
 #[tokio::main]
-async fn run(settings: Settings, client_url: &str) -> Result<ExitCode> {
+async fn run(settings: Settings, levels: Levels, client_url: &str) -> Result<ExitCode> {
     let started = Instant::now();
     let mut requests = Requests::listen().context("cannot listen for signals")?;
     let running = tokio::select! {
-        running = Running::start(settings) => running?,
+        running = Running::start(settings, levels) => running?,
         _ = requests.next() => return Ok(ExitCode::SUCCESS),
     };
     let table = report::services(&running);

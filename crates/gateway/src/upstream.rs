@@ -18,7 +18,7 @@ pub static NO_INSTANCE: Reason = Reason::new(
 
 /// A balanced channel as a way to its service: deadline, trace and language go with each call, and a call that nobody took is told
 /// apart from one that broke.
-pub fn balanced(channel: Channel, outbound: Outbound) -> Transport {
+pub fn balanced(channel: Channel, outbound: &Outbound) -> Transport {
     outbound.transport(channel.map_err(failure as fn(Status) -> Error))
 }
 

@@ -16,6 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use arc_swap::ArcSwap;
 use axum::body::Body;
 use futures_util::future::BoxFuture;
 use http::{HeaderValue, Request, Response};
@@ -89,13 +90,23 @@ impl Default for RouteLimits {
 }
 
 impl RouteLimits {
-    fn of(&self, path: &str) -> Option<Duration> {
+    /// With another limit of all routes that have none of their own.
+    fn of(&self, path: &str, default: Option<Duration>) -> Option<Duration> {
         let found = self
             .prefixes
             .iter()
             .find(|(prefix, _)| path.starts_with(prefix));
-        found.map_or(self.default, |(_, limit)| *limit)
+        found.map_or(default, |(_, limit)| *limit)
     }
+}
+
+/// What requests are held to, as far as that may change while they are served.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// What bodies may be over HTTP.
+    pub body: BodyLimits,
+    /// The time of routes that have none of their own.
+    pub route: Option<Duration>,
 }
 
 impl<S> Layer<S> for Chain {
@@ -103,6 +114,10 @@ impl<S> Layer<S> for Chain {
 
     fn layer(&self, inner: S) -> Chained<S> {
         Chained {
+            limits: Arc::new(ArcSwap::from_pointee(Limits {
+                body: self.body,
+                route: self.limits.default,
+            })),
             chain: Arc::new(self.clone()),
             inner,
         }
@@ -113,7 +128,16 @@ impl<S> Layer<S> for Chain {
 #[derive(Clone)]
 pub struct Chained<S> {
     chain: Arc<Chain>,
+    /// Shared by all clones.
+    limits: Arc<ArcSwap<Limits>>,
     inner: S,
+}
+
+impl<S> Chained<S> {
+    /// Holds every request from the next one on to other limits, here and in all clones. Those that have begun keep theirs.
+    pub fn adjust(&self, limits: Limits) {
+        self.limits.store(Arc::new(limits));
+    }
 }
 
 impl<S> Service<Request<Body>> for Chained<S>
@@ -135,12 +159,13 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let (chain, inner) = (self.chain.clone(), self.inner.clone());
-        Box::pin(async move { Ok(chain.answer(inner, request).await) })
+        let limits = **self.limits.load();
+        Box::pin(async move { Ok(chain.answer(inner, limits, request).await) })
     }
 }
 
 impl Chain {
-    async fn answer<S>(&self, inner: S, request: Request<Body>) -> Response<Body>
+    async fn answer<S>(&self, inner: S, limits: Limits, request: Request<Body>) -> Response<Body>
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
     {
@@ -148,7 +173,7 @@ impl Chain {
         let peer = request.extensions().get().copied();
         let watch = Watch::begin(record.clone(), self.metrics.clone(), peer);
         let work = pin!(record.clone().scope(async {
-            let response = match self.admit(&record, inner, request).await {
+            let response = match self.admit(&record, inner, limits, request).await {
                 Ok(response) => response,
                 Err(error) => record.protocol().answer(error),
             };
@@ -172,6 +197,7 @@ impl Chain {
         &self,
         record: &Record,
         inner: S,
+        limits: Limits,
         request: Request<Body>,
     ) -> Result<Response<Body>>
     where
@@ -188,13 +214,13 @@ impl Chain {
         let asked = deadline::header::read(request.headers())?;
         let limit = asked
             .into_iter()
-            .chain(self.limits.of(request.uri().path()))
+            .chain(self.limits.of(request.uri().path(), limits.route))
             .min();
         let deadline = limit.and_then(|limit| Deadline::after(Instant::now(), limit));
         let method = is_grpc.then(|| request.uri().path().trim_start_matches('/').to_owned());
         let request = match is_grpc {
             true => request,
-            false => body::admit(request, self.body)?,
+            false => body::admit(request, limits.body)?,
         };
         let work = pin!(inner.oneshot(request));
         let Ok(response) = match deadline {

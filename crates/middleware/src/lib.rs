@@ -27,7 +27,7 @@ pub mod serve;
 pub mod trace;
 pub mod validate;
 
-pub use chain::{Chain, RouteLimits};
+pub use chain::{Chain, Limits, RouteLimits};
 pub use deadline::Deadline;
 pub use envelope::Success;
 pub use error::{Error, Reason, Result, reasons};

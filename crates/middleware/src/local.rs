@@ -3,12 +3,7 @@
 //! The request that calls has passed the [chain](crate::chain) and tells of both in its line. What is left for the call are those
 //! parts of the chain that a service has for itself: its span, its series, its share of the deadline, and that a panic is an error.
 
-use std::{
-    future::Future,
-    pin::pin,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{future::Future, pin::pin, sync::Arc, time::Instant};
 
 use tonic::{Response, Status};
 
@@ -16,7 +11,7 @@ use crate::{
     deadline::{self, Deadline},
     error::{Error, Result, reasons},
     observe::{RequestMetrics, Watch},
-    outbound::UNARY_LIMIT,
+    outbound::Outbound,
     record::Record,
     recover,
 };
@@ -25,16 +20,13 @@ use crate::{
 #[derive(Clone)]
 pub struct LocalCalls {
     metrics: Arc<RequestMetrics>,
-    limit: Duration,
+    outbound: Outbound,
 }
 
 impl LocalCalls {
-    /// Calls that are counted in these series, and take as long as one over a channel may.
-    pub fn new(metrics: Arc<RequestMetrics>) -> Self {
-        Self {
-            metrics,
-            limit: UNARY_LIMIT,
-        }
+    /// Calls that are counted in these series, and take as long as one of `outbound` may.
+    pub fn new(metrics: Arc<RequestMetrics>, outbound: Outbound) -> Self {
+        Self { metrics, outbound }
     }
 
     /// Runs `work` as a call of `method`, by gRPC's name: `example.UserService/GetUser`.
@@ -43,7 +35,7 @@ impl LocalCalls {
         method: &'static str,
         work: impl Future<Output = Result<Response<T>, Status>>,
     ) -> Result<Response<T>, Status> {
-        let limit = deadline::outbound(self.limit)?;
+        let limit = deadline::outbound(self.outbound.limit())?;
         let Some(deadline) = Deadline::after(Instant::now(), limit) else {
             return Err(Error::of(&reasons::DEADLINE_MALFORMED).into());
         };
@@ -67,8 +59,11 @@ mod tests {
     use http::Request;
     use tokio::time::sleep;
 
+    use std::time::Duration;
+
     use super::*;
     use crate::Language;
+    use crate::outbound::UNARY_LIMIT;
 
     const METHOD: &str = "example.UserService/GetUser";
 
@@ -76,7 +71,7 @@ mod tests {
     fn calls() -> (Registry, LocalCalls) {
         let registry = Registry::new().unwrap();
         let metrics = Arc::new(RequestMetrics::register(&registry).unwrap());
-        (registry, LocalCalls::new(metrics))
+        (registry, LocalCalls::new(metrics, Outbound::default()))
     }
 
     /// That one call has ended so, and none is open.

@@ -1,10 +1,12 @@
 //! Calls that go out over gRPC: what is left of the deadline, the trace and the language go with them.
 
 use std::{
+    sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 
+use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use tonic::{Status, body::Body};
@@ -28,22 +30,38 @@ pub type Transport = tower::util::BoxCloneSyncService<Request<Body>, Response<Bo
 /// The time that a unary call has if the caller says nothing else.
 pub const UNARY_LIMIT: Duration = Duration::from_secs(2);
 
-/// Makes calls part of the request that causes them.
-#[derive(Clone, Copy, Debug)]
+/// Makes calls part of the request that causes them. Clones, and the transports made of them, share one limit.
+#[derive(Clone, Debug)]
 pub struct Outbound {
-    /// The most that a call may take.
-    pub limit: Duration,
+    limit: Arc<ArcSwap<Duration>>,
 }
 
 impl Default for Outbound {
     fn default() -> Self {
-        Self { limit: UNARY_LIMIT }
+        Self::new(UNARY_LIMIT)
     }
 }
 
 impl Outbound {
+    /// With the most that a call may take.
+    pub fn new(limit: Duration) -> Self {
+        Self {
+            limit: Arc::new(ArcSwap::from_pointee(limit)),
+        }
+    }
+
+    /// Gives every call from the next one on another limit. Those that have begun keep theirs.
+    pub fn adjust(&self, limit: Duration) {
+        self.limit.store(Arc::new(limit));
+    }
+
+    /// What calls may take now.
+    pub(crate) fn limit(&self) -> Duration {
+        **self.limit.load()
+    }
+
     /// A transport of any kind, inside of this layer.
-    pub fn transport<S>(self, service: S) -> Transport
+    pub fn transport<S>(&self, service: S) -> Transport
     where
         S: Service<Request<Body>> + Clone + Send + Sync + 'static,
         S::Response: IntoGrpc,
@@ -75,7 +93,7 @@ impl<S> Layer<S> for Outbound {
 
     fn layer(&self, inner: S) -> Outgoing<S> {
         Outgoing {
-            limit: self.limit,
+            limit: self.limit.clone(),
             inner,
         }
     }
@@ -84,7 +102,7 @@ impl<S> Layer<S> for Outbound {
 /// A transport whose calls carry the deadline.
 #[derive(Clone, Debug)]
 pub struct Outgoing<S> {
-    limit: Duration,
+    limit: Arc<ArcSwap<Duration>>,
     inner: S,
 }
 
@@ -109,7 +127,7 @@ where
         // The clone takes the place of the one that is ready.
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
-        let limit = self.limit;
+        let limit = **self.limit.load();
         Box::pin(async move {
             let limit = deadline::outbound(limit)?;
             let headers = request.headers_mut();

@@ -14,14 +14,16 @@ use catena_registry::{
     channel::{self, Channel, ChannelOptions},
     config::ConfigCenter,
 };
-use catena_services::user::LocalUsers;
 use futures_util::{StreamExt, future::ready, stream};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
+    live::Following,
     process::{LOOK_EVERY, Process},
-    user::SERVICE,
+    settings::Service,
+    user::{SERVICE, User, id_of},
 };
+use crate::config;
 
 /// The check of `/readyz`: a gateway that has never heard of an instance can serve nobody.
 const DISCOVERY: &str = "discovery";
@@ -37,11 +39,12 @@ impl Front {
     pub(crate) async fn start(
         process: &Process,
         listen: &str,
-        local: Option<LocalUsers>,
-    ) -> Result<(Self, Serving)> {
+        local: Option<&User>,
+    ) -> Result<(Self, Serving, Following)> {
         let listener = process.bind("gateway-listen", listen).await?;
+        let outbound = Outbound::new(process.told.gateway.call_timeout);
         let (users, looking) = match local {
-            Some(service) => (UserCalls::new(service), None),
+            Some(user) => (UserCalls::new(user.local(&outbound)), None),
             None => {
                 let channel = follow(process.registry.clone())?;
                 let counted = [channel.clone()];
@@ -49,7 +52,7 @@ impl Front {
                     .series
                     .add_writer(move |text| channel::write_metrics(&counted, text));
                 let looking = tokio::spawn(look(channel.clone(), process.health.clone()));
-                let users = UserCalls::over(balanced(channel, Outbound::default()));
+                let users = UserCalls::over(balanced(channel, &outbound));
                 (users, Some(AbortOnDropHandle::new(looking)))
             }
         };
@@ -67,18 +70,34 @@ impl Front {
             registry: process.series.clone(),
             metrics: process.requests.clone(),
         });
-        let serving = serve(listener, gateway.app(), ConnectionLimits::HTTP)?;
+        let app = gateway.app();
+        app.adjust(process.told.gateway.limits());
+        let serving = serve(listener, app.clone(), ConnectionLimits::HTTP)?;
+        let following = Following::start(
+            process,
+            (Service::Gateway, &instance(serving.address())),
+            move |told| {
+                app.adjust(told.gateway.limits());
+                outbound.adjust(told.gateway.call_timeout);
+            },
+        );
         let front = Self {
             address: serving.address(),
             _looking: looking,
         };
-        Ok((front, serving))
+        Ok((front, serving, following))
     }
 
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
+}
+
+/// What it is called among those that follow documents: gateways on several machines may each listen on their own loopback.
+fn instance(listening: SocketAddr) -> String {
+    let host = config::of_default_route().unwrap_or_else(|| listening.ip().to_string());
+    id_of(&format!("{host}-{}", listening.port()))
 }
 
 /// A channel that does not wait for the store to begin: calls wait for it, each within its own time.

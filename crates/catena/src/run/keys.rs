@@ -44,6 +44,7 @@ pub(crate) const REGISTRY: &str = "registry";
 pub(crate) const ENDPOINTS: &str = "endpoints";
 pub(crate) const NAMESPACE: &str = "namespace";
 pub(crate) const COLD_FILE: &str = "cold-file";
+pub(crate) const CONFIG_KEYS: &str = "config-keys";
 pub(crate) const INSECURE: &str = "insecure";
 pub(crate) const LOG_LEVEL: &str = "log-level";
 pub(crate) const LOG_FORMAT: &str = "log-format";
@@ -53,7 +54,27 @@ pub(crate) const USER_ID: &str = "user.id";
 pub(crate) const USER_DATABASE: &str = "user.database";
 pub(crate) const USER_AGE_MIN: &str = "user.age-min";
 pub(crate) const USER_TTL: &str = "user.ttl";
+pub(crate) const USER_CALL_TIMEOUT: &str = "user.call-timeout";
 pub(crate) const GATEWAY_LISTEN: &str = "gateway.listen";
+pub(crate) const GATEWAY_BODY_BYTES_MAX: &str = "gateway.body-bytes-max";
+pub(crate) const GATEWAY_BODY_IDLE: &str = "gateway.body-idle";
+pub(crate) const GATEWAY_REQUEST_TIMEOUT: &str = "gateway.request-timeout";
+pub(crate) const GATEWAY_CALL_TIMEOUT: &str = "gateway.call-timeout";
+
+/// Those that documents in the store may say too. What is given on the command line or in a variable wins over them, they win over the
+/// file.
+pub(crate) const FOLLOWED: [&str; 7] = [
+    LOG_LEVEL,
+    USER_TTL,
+    USER_CALL_TIMEOUT,
+    GATEWAY_BODY_BYTES_MAX,
+    GATEWAY_BODY_IDLE,
+    GATEWAY_REQUEST_TIMEOUT,
+    GATEWAY_CALL_TIMEOUT,
+];
+
+/// The file's table with the settings of a member in the process.
+pub(crate) const MEMBER: &str = "member";
 
 /// The values of `registry`.
 pub(crate) const EMBEDDED: &str = "embedded";
@@ -72,7 +93,9 @@ pub(crate) static KEYS: &[Key] = &[
     Key { name: NAMESPACE, flag: "namespace", kind: Kind::Text, default: "default", value: "NAME", topic: "Store",
         about: "Keeps environments apart that share a store" },
     Key { name: COLD_FILE, flag: "cold-file", kind: Kind::Text, default: "", value: "FILE", topic: "Store",
-        about: "Keeps the last known instances for a start without the store; one file for each process" },
+        about: "Keeps the last known instances for a start without the store, and beside it the last documents; one file for each process" },
+    Key { name: CONFIG_KEYS, flag: "config-keys", kind: Kind::Text, default: "", value: "FILE", topic: "Store",
+        about: "The keys that open sealed values of documents (`catena ctl config key` makes one); also in CATENA_CONFIG_KEY" },
     Key { name: USER_LISTEN, flag: "user-listen", kind: Kind::Text, default: "127.0.0.1:50051", value: "HOST:PORT", topic: "User service",
         about: "Where it listens for gRPC; port 0 takes a free one" },
     Key { name: USER_ADVERTISE, flag: "user-advertise", kind: Kind::Text, default: "", value: "HOST:PORT", topic: "User service",
@@ -85,8 +108,18 @@ pub(crate) static KEYS: &[Key] = &[
         about: "The least age that a user may have" },
     Key { name: USER_TTL, flag: "user-ttl", kind: Kind::Duration, default: "10s", value: "TIME", topic: "User service",
         about: "How long its registration outlives it when it is killed" },
+    Key { name: USER_CALL_TIMEOUT, flag: "user-call-timeout", kind: Kind::Duration, default: "30s", value: "TIME", topic: "User service",
+        about: "The most that a call to it may take, whatever its caller says" },
     Key { name: GATEWAY_LISTEN, flag: "gateway-listen", kind: Kind::Text, default: "127.0.0.1:8080", value: "HOST:PORT", topic: "Gateway",
         about: "Where it listens for HTTP; port 0 takes a free one" },
+    Key { name: GATEWAY_BODY_BYTES_MAX, flag: "gateway-body-bytes-max", kind: Kind::Uint, default: "1048576", value: "BYTES", topic: "Gateway",
+        about: "The longest body of a request" },
+    Key { name: GATEWAY_BODY_IDLE, flag: "gateway-body-idle", kind: Kind::Duration, default: "10s", value: "TIME", topic: "Gateway",
+        about: "The time in which some of a body has to come" },
+    Key { name: GATEWAY_REQUEST_TIMEOUT, flag: "gateway-request-timeout", kind: Kind::Duration, default: "3s", value: "TIME", topic: "Gateway",
+        about: "The most that a request may take that neither waits nor streams" },
+    Key { name: GATEWAY_CALL_TIMEOUT, flag: "gateway-call-timeout", kind: Kind::Duration, default: "2s", value: "TIME", topic: "Gateway",
+        about: "The most that one call to a service behind it may take" },
     Key { name: LOG_LEVEL, flag: "log-level", kind: Kind::OneOf(&["debug", "info", "warn", "error"]), default: "info", value: "LEVEL", topic: "Logging",
         about: "Lowest level of log lines that are written: debug, info, warn or error" },
     Key { name: LOG_FORMAT, flag: "log-format", kind: Kind::OneOf(&["json", "console"]), default: "json", value: "FORMAT", topic: "Logging",

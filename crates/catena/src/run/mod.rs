@@ -18,6 +18,7 @@ pub(crate) mod explain;
 mod flags;
 mod gateway;
 mod keys;
+pub(crate) mod live;
 mod process;
 pub(crate) mod report;
 mod running;
@@ -32,6 +33,7 @@ use catena_telemetry::log;
 
 pub(crate) use self::{flags::Options, running::Running};
 use self::{
+    live::Levels,
     settings::{Settings, Values},
     store::Store,
 };
@@ -53,8 +55,8 @@ Examples:
 /// Runs until a signal, or until a member in this process must not go on.
 pub(crate) fn main(options: &Options) -> Result<ExitCode> {
     let settings = gather(options)?.settings()?;
-    log::init(&settings.log)?;
-    let ended = until_stopped(settings);
+    let levels = Levels::new(log::init(&settings.log)?);
+    let ended = until_stopped(settings, levels);
     match ended {
         // Who reads the log finds there how it ended; who sits at a terminal is told in plain words.
         Err(error) if !std::io::stderr().is_terminal() => {
@@ -75,10 +77,10 @@ pub(crate) fn gather(options: &Options) -> Result<Values> {
 }
 
 #[tokio::main]
-async fn until_stopped(settings: Settings) -> Result<ExitCode> {
+async fn until_stopped(settings: Settings, levels: Levels) -> Result<ExitCode> {
     let mut requests = Requests::listen().context("cannot listen for signals")?;
     let running = tokio::select! {
-        running = Running::start(settings) => running.context("failed to start")?,
+        running = Running::start(settings, levels) => running.context("failed to start")?,
         // Nothing is served before all is started.
         request = requests.next() => request.end_process(),
     };

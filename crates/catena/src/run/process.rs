@@ -10,7 +10,10 @@ use catena_telemetry::metrics;
 use tokio::{net::TcpListener, time::timeout};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-use super::settings::Settings;
+use super::{
+    live::{self, Levels, Own, Told},
+    settings::Settings,
+};
 
 /// How often a process looks whether what it shows still holds, where nothing tells it.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -28,13 +31,25 @@ pub(crate) struct Process {
     pub(crate) kv: Arc<dyn Kv>,
     /// Ends requests that wait for something to happen.
     pub(crate) closing: CancellationToken,
+    pub(crate) namespace: String,
+    /// What documents are followed with.
+    pub(super) own: Own,
+    /// What holds until the store says otherwise.
+    pub(super) told: Told,
+    pub(super) levels: Arc<Levels>,
     insecure: bool,
     _watching: AbortOnDropHandle<()>,
 }
 
 impl Process {
     /// On a store, which need not be there yet and is called `place` in what people are told.
-    pub(crate) fn new(kv: Arc<dyn Kv>, settings: &Settings, place: String) -> Result<Self> {
+    pub(crate) async fn new(
+        kv: Arc<dyn Kv>,
+        settings: &Settings,
+        levels: Levels,
+        place: String,
+    ) -> Result<Self> {
+        let told = live::local(&settings.own.layers).await?;
         let options = RegistryOptions {
             namespace: settings.namespace.clone(),
             cold_file: settings.cold_file.clone(),
@@ -52,6 +67,10 @@ impl Process {
             registry,
             kv,
             closing: CancellationToken::new(),
+            namespace: settings.namespace.clone(),
+            own: settings.own.clone(),
+            told,
+            levels: Arc::new(levels),
             insecure: settings.insecure,
             _watching: AbortOnDropHandle::new(watching),
         })

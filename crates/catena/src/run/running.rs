@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use super::{
     gateway::Front,
+    live::{Following, Levels},
     process::Process,
     settings::{Service, Settings},
     store::Store,
@@ -27,28 +28,35 @@ pub(crate) struct Services {
     user: Option<User>,
     gateway: Option<Front>,
     listeners: Vec<Serving>,
+    following: Vec<Following>,
     propagation: Duration,
 }
 
 impl Services {
-    async fn start(store: &Store, kv: Arc<dyn Kv>, settings: &Settings) -> Result<Self> {
-        let process = Process::new(kv, settings, store.place())?;
+    async fn start(
+        store: &Store,
+        kv: Arc<dyn Kv>,
+        settings: &Settings,
+        levels: Levels,
+    ) -> Result<Self> {
+        let process = Process::new(kv, settings, levels, store.place()).await?;
         let runs = |service| settings.services.contains(&service);
-        let mut listeners = Vec::new();
+        let (mut listeners, mut following) = (Vec::new(), Vec::new());
         let user = match runs(Service::User) {
             true => {
-                let (user, serving) = User::start(&process, &settings.user).await?;
+                let (user, serving, follows) = User::start(&process, &settings.user).await?;
                 listeners.push(serving);
+                following.push(follows);
                 Some(user)
             }
             false => None,
         };
         let gateway = match runs(Service::Gateway) {
             true => {
-                let local = user.as_ref().map(User::local);
-                let listen = &settings.gateway_listen;
-                let (gateway, serving) = Front::start(&process, listen, local).await?;
+                let (gateway, serving, follows) =
+                    Front::start(&process, &settings.gateway_listen, user.as_ref()).await?;
                 listeners.push(serving);
+                following.push(follows);
                 Some(gateway)
             }
             false => None,
@@ -58,6 +66,7 @@ impl Services {
             user,
             gateway,
             listeners,
+            following,
             propagation: settings.propagation,
         })
     }
@@ -87,6 +96,9 @@ impl Services {
             self.listeners,
         )
         .await;
+        for following in self.following {
+            following.ended().await;
+        }
         if let Some(user) = user {
             user.close().await;
         }
@@ -96,9 +108,9 @@ impl Services {
 
 impl Running {
     /// Starts them. Nothing is waited for but what is on this machine: files and listeners.
-    pub(crate) async fn start(settings: Settings) -> Result<Self> {
+    pub(crate) async fn start(settings: Settings, levels: Levels) -> Result<Self> {
         let (store, kv) = Store::open(settings.store.clone()).await?;
-        match Services::start(&store, kv, &settings).await {
+        match Services::start(&store, kv, &settings, levels).await {
             Ok(services) => Ok(Self { store, services }),
             Err(error) => {
                 store.stop().await;

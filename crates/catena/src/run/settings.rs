@@ -11,6 +11,7 @@ use std::{collections::BTreeMap, fs, time::Duration};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use catena_middleware::lifecycle::PROPAGATION;
+use catena_registry::config::Keyring;
 use catena_server::Url;
 use catena_telemetry::log::LogConfig;
 use toml::{Table, Value};
@@ -18,6 +19,7 @@ use toml::{Table, Value};
 use super::{
     flags::{self, Options},
     keys::{self, KEYS, Key},
+    live::Own,
 };
 use crate::config::{self, Layer, flags::Flag, syntax};
 
@@ -26,6 +28,29 @@ use crate::config::{self, Layer, flags::Flag, syntax};
 pub(crate) enum Service {
     User,
     Gateway,
+}
+
+impl Service {
+    pub(crate) const ALL: [Self; 2] = [Self::User, Self::Gateway];
+
+    /// The name under which it is found and configured.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Gateway => "gateway",
+        }
+    }
+}
+
+/// What is known of [`keys::FOLLOWED`] without the store, in the layers of its documents.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Layers {
+    /// A map with the table's defaults and what the file says.
+    pub(crate) defaults: serde_json::Value,
+    /// Paths and values.
+    pub(crate) environment: Vec<(String, String)>,
+    /// Paths and values.
+    pub(crate) flags: Vec<(String, String)>,
 }
 
 /// The store behind the registry.
@@ -45,7 +70,6 @@ pub(crate) struct UserSettings {
     pub(crate) id: Option<String>,
     pub(crate) database: String,
     pub(crate) age_min: u8,
-    pub(crate) ttl: Duration,
 }
 
 /// All that a process needs to know.
@@ -61,10 +85,11 @@ pub(crate) struct Settings {
     /// How long callers have to hear that an instance leaves, before it does.
     pub(crate) propagation: Duration,
     pub(crate) log: LogConfig,
+    pub(crate) own: Own,
 }
 
 /// The shortest time that every store grants.
-const TTL_MIN: Duration = Duration::from_secs(1);
+pub(super) const TTL_MIN: Duration = Duration::from_secs(1);
 
 /// A value and where it comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +103,8 @@ struct Found {
 pub(crate) struct Values {
     own: BTreeMap<&'static str, Found>,
     member: Vec<Layer>,
+    /// What the variable says that holds keys itself.
+    config_key: Option<String>,
 }
 
 impl Values {
@@ -131,7 +158,7 @@ impl Values {
         let table: Table = text.parse().with_context(|| format!("{path} is no TOML"))?;
         for (name, value) in table {
             match value {
-                Value::Table(inner) if name == MEMBER => {
+                Value::Table(inner) if name == keys::MEMBER => {
                     for (name, value) in inner {
                         let flag = flags::of_members().find(|flag| flag.name == name);
                         let flag = flag.with_context(|| {
@@ -180,7 +207,9 @@ impl Values {
             .collect();
         variables.sort();
         for (name, text) in variables {
-            if let Some(key) = KEYS.iter().find(|key| key.variable() == name) {
+            if name == CONFIG_KEY {
+                self.config_key = Some(text);
+            } else if let Some(key) = KEYS.iter().find(|key| key.variable() == name) {
                 self.set(key, &text, name)?;
             } else if let Some(flag) = config::flag_of_variable(&name)
                 && flags::of_members().any(|known| known.name == flag.name)
@@ -227,12 +256,49 @@ impl Values {
                 id: self.optional(keys::USER_ID),
                 database: self.text(keys::USER_DATABASE).to_owned(),
                 age_min: age_min.context("user.age-min: nobody grows older than 255")?,
-                ttl,
             },
             gateway_listen: self.text(keys::GATEWAY_LISTEN).to_owned(),
             propagation: PROPAGATION,
             log,
+            own: Own {
+                layers: self.layers(),
+                keys: self.config_keys()?,
+                beside: self.optional(keys::COLD_FILE).map(Into::into),
+            },
         })
+    }
+
+    /// What opens sealed values.
+    pub(crate) fn config_keys(&self) -> Result<Keyring> {
+        let file = self.optional(keys::CONFIG_KEYS);
+        keyring(file.as_deref(), self.config_key.as_deref())
+    }
+
+    /// What documents in the store may say otherwise, unless a flag or a variable says it.
+    pub(crate) fn layers(&self) -> Layers {
+        let mut layers = Layers::default();
+        for key in keys::FOLLOWED.into_iter().filter_map(keys::find) {
+            let pair = (key.name.to_owned(), self.text(key.name).to_owned());
+            match self.own.get(key.name) {
+                Some(found) if found.origin.starts_with("--") => layers.flags.push(pair),
+                Some(found) if found.origin == key.variable() => layers.environment.push(pair),
+                Some(_) | None => {}
+            }
+            let text = self.text(key.name);
+            match key.name.split_once('.') {
+                Some((table, name)) => layers.defaults[table][name] = text.into(),
+                None => layers.defaults[key.name] = text.into(),
+            }
+        }
+        layers
+    }
+
+    /// Where nobody says which services are to run, all of them are meant.
+    pub(crate) fn name_services(&mut self) {
+        self.own.entry(keys::SERVICES).or_insert_with(|| Found {
+            text: Service::ALL.map(Service::name).join(","),
+            origin: "default".to_owned(),
+        });
     }
 
     fn services(&self) -> Result<Vec<Service>> {
@@ -320,7 +386,7 @@ impl Values {
                 let text = last.map_or(flag.default, |given| &given.text);
                 let origin = last.map_or("default", |given| &given.origin);
                 rows.push([
-                    format!("{MEMBER}.{}", flag.name),
+                    format!("{}.{}", keys::MEMBER, flag.name),
                     text.to_owned(),
                     origin.to_owned(),
                 ]);
@@ -330,8 +396,24 @@ impl Values {
     }
 }
 
-/// The file's table with the settings of the member.
-const MEMBER: &str = "member";
+/// The variable that holds keys itself, for those who have no file to put them into.
+pub(crate) const CONFIG_KEY: &str = "CATENA_CONFIG_KEY";
+
+/// The keys of a file, and those of a variable behind them.
+pub(crate) fn keyring(file: Option<&str>, variable: Option<&str>) -> Result<Keyring> {
+    let mut text = match file {
+        Some(path) => fs::read_to_string(path)
+            .with_context(|| format!("cannot read the keys of the configuration in {path}"))?,
+        None => String::new(),
+    };
+    // Whether a fault is in the file or in the variable shows in the number of its line.
+    text.push('\n');
+    text.push_str(variable.unwrap_or_default());
+    Keyring::parse(&text).with_context(|| {
+        let path = file.map_or_else(String::new, |path| format!("{path} and "));
+        format!("the keys of the configuration, in {path}{CONFIG_KEY}")
+    })
+}
 
 fn layer(flag: &'static Flag, text: &str, origin: String) -> Layer {
     let text = text.to_owned();

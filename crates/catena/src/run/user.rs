@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context, Result};
 use catena_middleware::{
-    Health,
+    Health, Outbound,
     serve::{ConnectionLimits, Serving, serve},
 };
 use catena_registry::{
@@ -13,14 +13,16 @@ use catena_registry::{
 };
 use catena_services::user::{LocalUsers, UserOptions, UserService};
 use tokio::{
+    sync::watch,
     task::JoinHandle,
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    live::{Following, Told},
     process::{FAREWELL_WITHIN, LOOK_EVERY, Process},
-    settings::UserSettings,
+    settings::{Service, UserSettings},
 };
 use crate::config;
 
@@ -40,7 +42,7 @@ impl User {
     pub(crate) async fn start(
         process: &Process,
         settings: &UserSettings,
-    ) -> Result<(Self, Serving)> {
+    ) -> Result<(Self, Serving, Following)> {
         let listener = process.bind("user-listen", &settings.listen).await?;
         let service = UserService::open(UserOptions {
             database: settings.database.clone(),
@@ -56,15 +58,17 @@ impl User {
         )?;
         let address = listener.local_addr()?;
         let instance = instance(settings, address)?;
-        let options = RegisterOptions {
-            ttl: settings.ttl,
-            ..RegisterOptions::default()
-        };
-        let serving = serve(listener, service.app(), ConnectionLimits::GRPC)?;
+        let app = service.app();
+        app.adjust(process.told.user.limits());
+        let serving = serve(listener, app.clone(), ConnectionLimits::GRPC)?;
+        let following = Following::start(process, (Service::User, &instance.id), move |told| {
+            app.adjust(told.user.limits())
+        });
         let leaving = CancellationToken::new();
         let registering = keep_registered(
             process.registry.clone(),
-            (instance, options),
+            instance,
+            (following.first.clone(), process.told.user.ttl),
             process.health.clone(),
             leaving.clone(),
         );
@@ -74,7 +78,7 @@ impl User {
             leaving,
             registering: tokio::spawn(registering),
         };
-        Ok((user, serving))
+        Ok((user, serving, following))
     }
 
     /// Where it listens.
@@ -82,9 +86,9 @@ impl User {
         self.address
     }
 
-    /// What callers in this process call.
-    pub(crate) fn local(&self) -> LocalUsers {
-        self.service.local()
+    /// What callers in this process call, for as long as `outbound` allows.
+    pub(crate) fn local(&self, outbound: &Outbound) -> LocalUsers {
+        self.service.local(outbound)
     }
 
     /// Says that no more calls are wanted, and waits for `propagation`, in which callers hear of it. Gives what is left to revoke.
@@ -165,7 +169,7 @@ fn advertised(listening: SocketAddr) -> Result<String> {
 }
 
 /// Host and port as a name.
-fn id_of(address: &str) -> String {
+pub(super) fn id_of(address: &str) -> String {
     let plain = |c: char| {
         if c.is_ascii_alphanumeric() || c == '.' {
             c.to_ascii_lowercase()
@@ -180,13 +184,24 @@ fn id_of(address: &str) -> String {
 /// Registers, and keeps the check of it, until the process leaves; gives the registration back for that.
 async fn keep_registered(
     registry: Registry,
-    (instance, options): (Instance, RegisterOptions),
+    instance: Instance,
+    (mut first, ttl): (watch::Receiver<Option<Told>>, Duration),
     health: Health,
     leaving: CancellationToken,
 ) -> Option<Registration> {
     health.set(Readiness::NAME, Err("not registered yet".to_owned()));
+    // Registering needs the store too, so nothing is lost by hearing first what it says of the time to live.
+    let registering = async {
+        let told = first.wait_for(Option::is_some).await;
+        let told = told.ok().and_then(|told| Some(told.as_ref()?.user.ttl));
+        let options = RegisterOptions {
+            ttl: told.unwrap_or(ttl),
+            ..RegisterOptions::default()
+        };
+        registry.register(instance, options).await
+    };
     let registration = tokio::select! {
-        registration = registry.register(instance, options) => registration,
+        registration = registering => registration,
         () = leaving.cancelled() => return None,
     };
     let registration = match registration {

@@ -77,6 +77,11 @@ fn answer(error: config::Error) -> Error {
             });
             told(422).with_violations(broken.collect())
         }
+        Config::Sealed { path, .. } => told(422).with_violations(vec![Violation::new(
+            path.clone(),
+            "sealed",
+            error.to_string(),
+        )]),
         Config::Unresolved { .. }
         | Config::Cycle { .. }
         | Config::BadPlaceholder { .. }

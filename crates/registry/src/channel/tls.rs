@@ -1,15 +1,19 @@
 //! How instances behind TLS are trusted, and what they are shown.
 //!
 //! An endpoint says by its scheme whether it speaks TLS, and is spoken to that way or not at all. Files are read at the first connection
-//! that needs them; if one cannot be read, the next connection tries again.
+//! that needs them, and again at the first after one of them has changed: certificates are renewed while their callers run. If one cannot
+//! be read, what was read before counts, and the next connection tries again. What the system trusts is read once.
 
 use std::{
-    fmt, io,
+    fmt, fs, io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
+    time::SystemTime,
 };
 
-use tokio::{net::TcpStream, sync::OnceCell, task::spawn_blocking};
+use parking_lot::Mutex;
+use tokio::{net::TcpStream, task::spawn_blocking};
 use tokio_rustls::{
     TlsConnector,
     client::TlsStream,
@@ -19,6 +23,7 @@ use tokio_rustls::{
         pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
     },
 };
+use tracing::warn;
 
 /// How instances behind TLS are spoken to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,6 +35,19 @@ pub struct TlsOptions {
     pub server_name: Option<String>,
     /// What the caller shows an instance that asks who it is: nothing.
     pub identity: Option<Identity>,
+}
+
+impl TlsOptions {
+    /// The files that are read.
+    fn files(&self) -> impl Iterator<Item = &Path> {
+        let roots = match &self.roots {
+            Roots::System => None,
+            Roots::File(path) => Some(path),
+        };
+        let identity = self.identity.iter();
+        let identity = identity.flat_map(|identity| [&identity.certificates, &identity.key]);
+        roots.into_iter().chain(identity).map(PathBuf::as_path)
+    }
 }
 
 /// Who may sign an instance's certificate.
@@ -91,7 +109,23 @@ pub(super) struct Tls {
     options: TlsOptions,
     /// The protocol that is spoken over them, as ALPN names it.
     protocol: &'static str,
-    config: OnceCell<Arc<ClientConfig>>,
+    /// Held while files are read, by threads that may block.
+    loaded: Arc<Mutex<Option<Loaded>>>,
+}
+
+/// What the files said, and how they looked before they were read.
+#[derive(Debug)]
+struct Loaded {
+    config: Arc<ClientConfig>,
+    looks: Vec<Look>,
+}
+
+/// By what a file shows that it is another than before; nothing if it is not there.
+type Look = Option<(u64, u64, u64, Option<SystemTime>)>;
+
+fn look(path: &Path) -> Look {
+    let found = fs::metadata(path).ok()?;
+    Some((found.dev(), found.ino(), found.len(), found.modified().ok()))
 }
 
 impl Tls {
@@ -99,7 +133,7 @@ impl Tls {
         Self {
             options,
             protocol,
-            config: OnceCell::new(),
+            loaded: Arc::default(),
         }
     }
 
@@ -109,12 +143,12 @@ impl Tls {
         host: &str,
         stream: TcpStream,
     ) -> Result<TlsStream<TcpStream>, TlsError> {
-        let config = self.config.get_or_try_init(|| self.load()).await?;
+        let config = self.config().await?;
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let name = self.options.server_name.as_deref().unwrap_or(host);
         let server_name = ServerName::try_from(name.to_owned());
         let server_name = server_name.map_err(|_not_one| TlsError::Name(name.to_owned()))?;
-        let connector = TlsConnector::from(Arc::clone(config));
+        let connector = TlsConnector::from(config);
         let connected = connector.connect(server_name, stream).await;
         let stream = connected.map_err(|error| self.refused(name, &error))?;
         // Whoever chose none speaks the protocol of old.
@@ -125,10 +159,12 @@ impl Tls {
         }
     }
 
-    async fn load(&self) -> Result<Arc<ClientConfig>, TlsError> {
+    /// What the files say now, or what they said last.
+    async fn config(&self) -> Result<Arc<ClientConfig>, TlsError> {
         let (options, protocol) = (self.options.clone(), self.protocol);
-        let loaded = spawn_blocking(move || load(&options, protocol)).await;
-        loaded.map_err(|error| TlsError::Handshake(error.to_string()))?
+        let loaded = Arc::clone(&self.loaded);
+        let current = spawn_blocking(move || current(&mut loaded.lock(), &options, protocol)).await;
+        current.map_err(|error| TlsError::Handshake(error.to_string()))?
     }
 
     fn refused(&self, name: &str, error: &io::Error) -> TlsError {
@@ -156,6 +192,33 @@ impl Tls {
 /// HTTP/1.1 and HTTP/2 in ALPN.
 pub(super) const HTTP1: &str = "http/1.1";
 pub(super) const HTTP2: &str = "h2";
+
+fn current(
+    loaded: &mut Option<Loaded>,
+    options: &TlsOptions,
+    protocol: &str,
+) -> Result<Arc<ClientConfig>, TlsError> {
+    // Before they are read: what changes meanwhile is read again.
+    let looks: Vec<Look> = options.files().map(look).collect();
+    if let Some(known) = loaded.as_ref().filter(|known| known.looks == looks) {
+        return Ok(Arc::clone(&known.config));
+    }
+    match (load(options, protocol), loaded.as_ref()) {
+        (Ok(config), _) => {
+            *loaded = Some(Loaded {
+                config: Arc::clone(&config),
+                looks,
+            });
+            Ok(config)
+        }
+        // A certificate is there before its key, or half a file.
+        (Err(error), Some(known)) => {
+            warn!(%error, "a file of TLS has changed and cannot be used, what it said before counts");
+            Ok(Arc::clone(&known.config))
+        }
+        (Err(error), None) => Err(error),
+    }
+}
 
 fn load(options: &TlsOptions, protocol: &str) -> Result<Arc<ClientConfig>, TlsError> {
     let roots = trusted(&options.roots)?;

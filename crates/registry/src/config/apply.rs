@@ -22,6 +22,7 @@ use super::{
     held::Mark,
     layer::{Document, Documents, Layer, Parsed, Place},
     resolve::resolve,
+    seal::Opener,
     tree,
     watched::{Slot, Staged},
 };
@@ -93,8 +94,9 @@ pub(crate) struct Applier {
     refusals: BTreeMap<Place, Error>,
     current: Arc<ArcSwap<Snapshot>>,
     slots: Vec<Weak<dyn Slot>>,
-    /// The store's documents of the last run, until this one has proved its own.
-    fallback: Option<Vec<Arc<Document>>>,
+    opener: Opener,
+    /// What takes the place of the store's documents where those are refused, the best first, until this run has proved its own.
+    fallbacks: Vec<Vec<Arc<Document>>>,
     /// Whether somebody has said, or shown by taking a change, that what holds works.
     proved: bool,
     /// Paths that are read at the start only, and what stood there then.
@@ -110,12 +112,13 @@ struct Ready {
 }
 
 impl Applier {
-    /// Begins with what all sources say. If that is refused and there is a last good configuration, that one takes the place of what
-    /// the store says.
+    /// Begins with what all sources say. If that is refused, the first of the fallbacks that is not takes the place of what the store
+    /// says.
     pub(crate) fn start(
         documents: Vec<Document>,
-        fallback: Vec<Document>,
+        fallbacks: Vec<Vec<Arc<Document>>>,
         restart: Vec<String>,
+        opener: Opener,
     ) -> Result<Self> {
         let newest: BTreeMap<_, _> = documents
             .into_iter()
@@ -125,32 +128,35 @@ impl Applier {
             documents: Documents::default(),
             tree: Value::Null,
         };
-        let fallback: Vec<_> = fallback.into_iter().map(Arc::new).collect();
         let mut applier = Self {
             refusals: BTreeMap::new(),
             current: Arc::new(ArcSwap::from_pointee(empty)),
             slots: Vec::new(),
-            fallback: (!fallback.is_empty()).then_some(fallback),
+            opener,
+            fallbacks,
             proved: false,
-            restart: Vec::new(),
+            restart: restart.into_iter().map(|path| (path, None)).collect(),
             untold: VecDeque::new(),
             newest,
         };
         match applier.attempt(&applier.newest) {
             Ok(ready) => applier.accept(ready),
             Err(error) => {
-                let ready = applier.with_fallback().ok_or_else(|| error.clone())?;
-                applier.accept(ready);
+                let ready = applier.with_fallback().next();
+                applier.accept(ready.ok_or_else(|| error.clone())?);
                 applier.refuse_stored(&error);
             }
         }
-        let tree = &applier.current.load().tree;
-        let at_start = |path: String| {
-            let value = tree::lookup(tree, &path).cloned();
-            (path, value)
-        };
-        applier.restart = restart.into_iter().map(at_start).collect();
+        applier.note_start();
         Ok(applier)
+    }
+
+    /// What holds now is what is read at the start.
+    fn note_start(&mut self) {
+        let tree = &self.current.load().tree;
+        for (path, at_start) in &mut self.restart {
+            *at_start = tree::lookup(tree, path).cloned();
+        }
     }
 
     pub(crate) fn current(&self) -> Arc<ArcSwap<Snapshot>> {
@@ -218,9 +224,13 @@ impl Applier {
         let opened = match open(&self.current.load().tree) {
             Ok(opened) => opened,
             Err(error) => {
-                let ready = self.with_fallback().ok_or_else(|| error.clone())?;
-                let opened = open(&ready.snapshot.tree).map_err(|_no_better| error.clone())?;
+                let found = self.with_fallback().find_map(|ready| {
+                    let opened = open(&ready.snapshot.tree).ok()?;
+                    Some((ready, opened))
+                });
+                let (ready, opened) = found.ok_or_else(|| error.clone())?;
                 self.accept(ready);
+                self.note_start();
                 self.refuse_stored(&error);
                 opened
             }
@@ -231,7 +241,7 @@ impl Applier {
 
     /// The process works with what holds: from now on that is the last good configuration.
     pub(crate) fn confirm(&mut self) {
-        self.fallback = None;
+        self.fallbacks.clear();
         self.proved = true;
     }
 
@@ -322,7 +332,7 @@ impl Applier {
             let known = known.filter(|known| Arc::ptr_eq(&known.document, document));
             let read = match known {
                 Some(known) => known.clone(),
-                None => Parsed::new(document.clone())?,
+                None => Parsed::new(document.clone(), &self.opener)?,
             };
             parsed.0.insert(place.clone(), read);
         }
@@ -348,15 +358,16 @@ impl Applier {
         }
     }
 
-    /// The last good documents of the store in place of its present ones, if there are any that nobody refuses.
-    fn with_fallback(&self) -> Option<Ready> {
-        let fallback = self.fallback.as_ref()?;
-        let others = self.newest.iter();
-        let others = others.filter(|(place, _)| !place.layer.is_stored());
-        let others = others.map(|(place, document)| (place.clone(), document.clone()));
-        let stored = fallback.iter();
-        let stored = stored.map(|document| (document.place.clone(), document.clone()));
-        self.attempt(&others.chain(stored).collect()).ok()
+    /// The fallbacks that nobody refuses, each in place of what the store says.
+    fn with_fallback(&self) -> impl Iterator<Item = Ready> {
+        self.fallbacks.iter().filter_map(|stored| {
+            let others = self.newest.iter();
+            let others = others.filter(|(place, _)| !place.layer.is_stored());
+            let others = others.map(|(place, document)| (place.clone(), document.clone()));
+            let stored = stored.iter();
+            let stored = stored.map(|document| (document.place.clone(), document.clone()));
+            self.attempt(&others.chain(stored).collect()).ok()
+        })
     }
 
     /// What the store says beyond what holds is refused for this reason.

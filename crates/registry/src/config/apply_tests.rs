@@ -22,7 +22,15 @@ fn app(version: u64, text: &str) -> Document {
 }
 
 fn start(documents: Vec<Document>) -> Applier {
-    Applier::start(documents, Vec::new(), vec!["server.port".to_owned()]).unwrap()
+    let restart = vec!["server.port".to_owned()];
+    Applier::start(documents, Vec::new(), restart, Opener::default()).unwrap()
+}
+
+fn start_or(documents: Vec<Document>, fallbacks: Vec<Vec<Document>>) -> Result<Applier> {
+    let fallbacks = fallbacks.into_iter();
+    let fallbacks = fallbacks.map(|stored| stored.into_iter().map(Arc::new).collect());
+    let restart = vec!["limits.rate".to_owned()];
+    Applier::start(documents, fallbacks.collect(), restart, Opener::default())
 }
 
 #[derive(Debug, PartialEq, Deserialize)]
@@ -156,8 +164,7 @@ fn the_last_good_configuration_takes_the_place_of_a_bad_one_at_the_start() {
     let good = app(1, "[limits]\nrate = 5");
     // One that cannot be read, and one that only its owner refuses.
     for bad in ["not toml", "[limits]\nrate = 0"] {
-        let mut applier =
-            Applier::start(vec![app(2, bad)], vec![good.clone()], Vec::new()).unwrap();
+        let mut applier = start_or(vec![app(2, bad)], vec![vec![good.clone()]]).unwrap();
         let watched = limits(&mut applier).unwrap();
         assert_eq!(watched.load().rate, 5);
         assert!(matches!(
@@ -169,12 +176,101 @@ fn the_last_good_configuration_takes_the_place_of_a_bad_one_at_the_start() {
         assert_eq!(applier.proved().unwrap()[0].version, 3);
     }
     // One that comes before anybody watches does not take the last good one's place.
-    let mut applier = Applier::start(vec![good.clone()], vec![good], Vec::new()).unwrap();
+    let mut applier = start_or(vec![good.clone()], vec![vec![good]]).unwrap();
     assert!(applier.apply(Source::Store, vec![app(2, "[limits]\nrate = 0")]));
     assert_eq!(limits(&mut applier).unwrap().load().rate, 5);
-    assert!(Applier::start(vec![app(2, "not toml")], Vec::new(), Vec::new()).is_err());
+    assert!(start_or(vec![app(2, "not toml")], Vec::new()).is_err());
     let mut applier = start(vec![app(2, "[limits]\nrate = 0")]);
     assert!(limits(&mut applier).is_err());
+}
+
+#[test]
+fn without_anything_from_before_a_start_can_do_without_the_store() {
+    let own = || document(Layer::Defaults, "defaults", 0, "[limits]\nrate = 4");
+    for bad in ["not toml", "[limits]\nrate = 0"] {
+        // A last good configuration that is refused too is passed over.
+        for fallbacks in [
+            vec![vec![]],
+            vec![vec![app(1, "[limits]\nrate = 0")], vec![]],
+        ] {
+            let mut applier = start_or(vec![own(), app(2, bad)], fallbacks).unwrap();
+            assert_eq!(limits(&mut applier).unwrap().load().rate, 4);
+            applier.confirm();
+            let Outcome::Rejected(_) = outcome(&applier, "user/main") else {
+                panic!("{bad} is not rejected");
+            };
+            // The same again is still refused.
+            assert!(!applier.apply(Source::Store, vec![app(2, bad)]));
+            assert!(matches!(
+                outcome(&applier, "user/main"),
+                Outcome::Rejected(_)
+            ));
+            // What was read at the start is what held then, not what was refused.
+            assert!(applier.apply(Source::Store, vec![app(3, "[limits]\nrate = 7")]));
+            assert_eq!(outcome(&applier, "user/main"), Outcome::RestartRequired);
+            assert!(applier.apply(Source::Store, vec![app(4, "[limits]\nrate = 4")]));
+            assert_eq!(outcome(&applier, "user/main"), Outcome::Applied);
+        }
+    }
+}
+
+#[test]
+fn what_is_sealed_is_opened_where_it_holds_and_masked_where_it_is_shown() {
+    use crate::config::{DocumentName, Keyring};
+
+    let keys = Keyring::parse(&Keyring::draw()).unwrap();
+    let name = DocumentName::new("prod", "user", "main").unwrap();
+    let seal = |path: &str, secret: &str| keys.seal(&name, path, secret).unwrap();
+    let text = |rate: &str| {
+        let (password, rate) = (seal("password", "a${b}"), seal("limits.rate", rate));
+        format!(
+            "url = 'db://u:${{password}}@h'\npassword = '{password}'\n[limits]\nrate = '{rate}'"
+        )
+    };
+    let opener = Opener {
+        keys: keys.clone(),
+        ns: "prod".to_owned(),
+    };
+    let mut applier =
+        Applier::start(vec![app(1, &text("5"))], Vec::new(), Vec::new(), opener).unwrap();
+    let watched = limits(&mut applier).unwrap();
+    assert_eq!(watched.load().rate, 5);
+    let at =
+        |applier: &Applier, path: &str| tree::lookup(&applier.current.load().tree, path).cloned();
+    assert_eq!(at(&applier, "url"), Some(json!("db://u:a${b}@h")));
+    let shown = applier.current.load().documents.explain("");
+    assert!(
+        shown[0].value["password"]
+            .as_str()
+            .unwrap()
+            .ends_with(":***")
+    );
+    // Sealed again, it is the same value, which nobody has to hear of.
+    assert!(applier.apply(Source::Store, vec![app(2, &text("5"))]));
+    assert_eq!(tell(&mut applier), 0);
+    assert!(applier.apply(Source::Store, vec![app(3, &text("6"))]));
+    assert_eq!((watched.load().rate, tell(&mut applier)), (6, 1));
+    // What does not open, or opens to something that is refused, changes nothing; the error quotes neither.
+    let moved = seal("elsewhere", "7");
+    for (bad, reason) in [
+        (format!("[limits]\nrate = '{moved}'"), "CONFIG_SEALED"),
+        (
+            "[limits]\nrate = 'enc:v1:x:AA=='".to_owned(),
+            "CONFIG_SEALED",
+        ),
+        (text("hunter2"), "CONFIG_INVALID"),
+    ] {
+        assert!(!applier.apply(Source::Store, vec![app(4, &bad)]), "{bad}");
+        let Outcome::Rejected(error) = outcome(&applier, "user/main") else {
+            panic!("{bad} is not rejected");
+        };
+        assert_eq!(error.reason(), reason, "{error}");
+        assert!(!error.to_string().contains("hunter2"), "{error}");
+        assert_eq!(watched.load().rate, 6);
+    }
+    // The last good configuration is the document, so it stays sealed on disk.
+    let kept = applier.proved().unwrap();
+    assert!(!String::from_utf8_lossy(&kept[0].bytes).contains("a${b}"));
 }
 
 #[test]

@@ -22,6 +22,7 @@ use super::{
     last_good::{self, Keeper, LastGood},
     layer::Document,
     listener::FAREWELL,
+    seal::Opener,
     start::{Start, file_layers, local_documents},
     typed, watched,
 };
@@ -116,7 +117,7 @@ impl Config {
             Some(store) => Start::of(store, &sender, &mut tasks, news).await?,
             None => Start::without_store(news),
         };
-        let (shared, news) = Shared::start(documents, stored, options.restart)?;
+        let (shared, news) = Shared::start(documents, stored, &options)?;
         for (layer, path) in file_layers(&options.files)? {
             tasks.spawn(files::follow(layer, path, sender.clone()));
         }
@@ -132,7 +133,8 @@ impl Config {
             let telling = tokio::spawn(listener.run(shared.status.subscribe()));
             Ok(AbortOnDropHandle::new(telling))
         };
-        let listener = store.map(listen).transpose()?;
+        let listener = store.filter(|store| store.is_listed);
+        let listener = listener.map(listen).transpose()?;
         tasks.spawn(shared.clone().run(news));
         let inner = Inner {
             shared,
@@ -176,7 +178,8 @@ impl Config {
         opened
     }
 
-    /// What each layer says at a path, weakest first; the last that says anything holds, unless placeholders lead elsewhere.
+    /// What each layer says at a path, weakest first; the last that says anything holds, unless placeholders lead elsewhere. What is
+    /// sealed is masked.
     pub fn explain(&self, path: &str) -> Vec<LayerValue> {
         self.inner.shared.current.load().documents.explain(path)
     }
@@ -230,15 +233,26 @@ impl Shared {
     fn start(
         mut documents: Vec<Document>,
         stored: Start,
-        restart: Vec<String>,
+        options: &ConfigOptions,
     ) -> Result<(Arc<Self>, mpsc::Receiver<News>)> {
         documents.extend(stored.documents);
-        let fallback = stored.last_good.documents.iter();
-        let fallback = fallback.map(|document| (**document).clone()).collect();
-        let applier = Applier::start(documents, fallback, restart)?;
+        let last_good = Some(stored.last_good.documents).filter(|known| !known.is_empty());
+        let store = options.store.as_ref();
+        let nothing = store.is_some_and(|store| store.begins_without);
+        let fallbacks = last_good.into_iter().chain(nothing.then(Vec::new));
+        let opener = Opener {
+            keys: options.keys.clone(),
+            ns: store.map(|store| store.ns.clone()).unwrap_or_default(),
+        };
+        let restart = options.restart.clone();
+        let applier = Applier::start(documents, fallbacks.collect(), restart, opener)?;
+        let report = applier.report();
+        let mut rejected = report.clone();
+        rejected.retain(|_, state| matches!(state.outcome, Outcome::Rejected(_)));
+        log_changes(&Report::new(), &rejected);
         let (status, _) = watch::channel(Status {
             store: stored.state,
-            report: applier.report(),
+            report,
         });
         let shared = Self {
             current: applier.current(),

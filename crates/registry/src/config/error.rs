@@ -65,6 +65,14 @@ pub enum Error {
         /// What is wrong.
         reason: &'static str,
     },
+    /// A sealed value that does not open.
+    #[error("{path} {fault}")]
+    Sealed {
+        /// Where it stands.
+        path: String,
+        /// Why it does not.
+        fault: super::SealFault,
+    },
     /// Nothing stands at the path.
     #[error("{path} is not configured")]
     Missing {
@@ -145,6 +153,7 @@ impl Error {
             Self::Unresolved { .. } | Self::Cycle { .. } | Self::BadPlaceholder { .. } => {
                 "CONFIG_UNRESOLVED"
             }
+            Self::Sealed { .. } => "CONFIG_SEALED",
             Self::Missing { .. } => "CONFIG_MISSING",
             Self::Mistyped { .. } | Self::Refused(_) => "CONFIG_INVALID",
             Self::Conflict { .. } => "CONFIG_CONFLICT",

@@ -8,7 +8,11 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
-use super::{Error, Format, Result, tree};
+use super::{
+    Error, Format, Result,
+    seal::{self, Opener},
+    tree,
+};
 
 /// Where a document stands among the others, weakest first.
 #[derive(
@@ -108,17 +112,23 @@ impl fmt::Debug for Document {
 #[derive(Clone)]
 pub(crate) struct Parsed {
     pub(crate) document: Arc<Document>,
+    /// As it is written.
     pub(crate) tree: Arc<Value>,
+    /// The same with what is sealed in it opened.
+    opened: Arc<Value>,
 }
 
 impl Parsed {
-    pub(crate) fn new(document: Arc<Document>) -> Result<Self> {
+    pub(crate) fn new(document: Arc<Document>, opener: &Opener) -> Result<Self> {
         // A text document's one key is its own name, without the application's or the directory's.
-        let name = &document.place.name;
-        let name = name.rsplit_once('/').map_or(&**name, |(_, name)| name);
-        let tree = document.format.parse(name, &document.bytes)?;
+        let Place { layer, name } = &document.place;
+        let own = name.rsplit_once('/').map_or(&**name, |(_, own)| own);
+        let tree = Arc::new(document.format.parse(own, &document.bytes)?);
+        let stored = layer.is_stored().then_some(&**name);
+        let opened = opener.open(stored, &tree)?;
         Ok(Self {
-            tree: Arc::new(tree),
+            opened: opened.map_or_else(|| tree.clone(), Arc::new),
+            tree,
             document,
         })
     }
@@ -133,12 +143,12 @@ impl Documents {
     pub(crate) fn merged(&self) -> Value {
         let mut merged = Value::Object(Map::new());
         for parsed in self.0.values() {
-            tree::merge(&mut merged, &parsed.tree);
+            tree::merge(&mut merged, &parsed.opened);
         }
         merged
     }
 
-    /// What each document says at a path, weakest first.
+    /// What each document says at a path, weakest first; what is sealed is masked.
     pub(crate) fn explain(&self, path: &str) -> Vec<LayerValue> {
         let said = self.0.values().filter_map(|parsed| {
             let value = tree::lookup(&parsed.tree, path)?;
@@ -146,14 +156,14 @@ impl Documents {
                 layer: parsed.document.place.layer,
                 document: parsed.document.place.name.to_string(),
                 version: parsed.document.version,
-                value: value.clone(),
+                value: seal::masked(value),
             })
         });
         said.collect()
     }
 }
 
-/// What one document says at a path, its placeholders unresolved. `Debug` leaves the value out.
+/// What one document says at a path, its placeholders unresolved and what is sealed masked. `Debug` leaves the value out.
 #[derive(Clone, PartialEq, serde::Serialize)]
 pub struct LayerValue {
     /// The layer.
@@ -217,7 +227,8 @@ mod tests {
     use super::*;
 
     fn document(layer: Layer, name: &str, tree: &Value) -> Parsed {
-        Parsed::new(Arc::new(Document::of_tree(layer, name, tree))).unwrap()
+        let document = Arc::new(Document::of_tree(layer, name, tree));
+        Parsed::new(document, &Opener::default()).unwrap()
     }
 
     fn documents(of: Vec<Parsed>) -> Documents {

@@ -18,9 +18,8 @@
 //! newest. While the store is away, what it said last holds, also over a restart ([`StoreOptions::last_good`]).
 //!
 //! Values of the configuration are in no log, no error and no `Debug`; they leave only where somebody asks for them:
-//! [`Config::get`], [`Config::explain`], [`ConfigCenter::get`] and [`ConfigCenter::diff`].
-//!
-//! What is deliberately absent: secrets. What must not be read in the store does not belong into a document.
+//! [`Config::get`], [`Config::explain`], [`ConfigCenter::get`] and [`ConfigCenter::diff`]. What must not be read in the store either is
+//! sealed with a key that the store does not have ([`Keyring`]): of it only [`Config::get`] and [`Watched`] say what it is.
 
 mod apply;
 pub mod center;
@@ -42,6 +41,7 @@ mod meta;
 mod options;
 mod properties;
 mod resolve;
+mod seal;
 mod start;
 mod stored;
 mod tree;
@@ -59,5 +59,6 @@ pub use layer::{Layer, LayerValue};
 pub use listener::{Applied, ListenerState};
 pub use meta::{Meta, Revision};
 pub use options::{ConfigOptions, StoreOptions, environment};
+pub use seal::{Keyring, SealFault};
 pub use tree::Difference;
 pub use watched::{Invalid, Subscription, Watched};

@@ -6,7 +6,7 @@ use catena_client::Kv;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::{AppName, Identity, Layer, Result, SHARED, held::Scope, listener::Listener};
+use super::{AppName, Identity, Keyring, Layer, Result, SHARED, held::Scope, listener::Listener};
 
 /// Where a configuration comes from. Layers that are left out are empty.
 #[derive(Clone, Default)]
@@ -23,6 +23,8 @@ pub struct ConfigOptions {
     pub flags: Vec<(String, String)>,
     /// Paths that are read at the start only: documents that change them are reported so.
     pub restart: Vec<String>,
+    /// What opens sealed values of the store's documents. One that does not open is a document that is refused.
+    pub keys: Keyring,
 }
 
 /// Which of the store's documents a process gets.
@@ -44,6 +46,12 @@ pub struct StoreOptions {
     pub patience: Duration,
     /// The same if there is none.
     pub cold_patience: Duration,
+    /// Whether the process begins without the store's documents if the store does not answer in time, or if they are refused and there
+    /// is no last good configuration either. The other layers hold then, and documents that were refused are reported so. Without it,
+    /// such a start fails.
+    pub begins_without: bool,
+    /// Whether the instance is listed as a listener: not if it only looks.
+    pub is_listed: bool,
     /// How long the instance is listed as a listener after it went without a word.
     pub listener_ttl: Duration,
 }
@@ -63,6 +71,8 @@ impl StoreOptions {
             last_good: None,
             patience: Duration::from_secs(3),
             cold_patience: Duration::from_secs(30),
+            begins_without: false,
+            is_listed: true,
             listener_ttl: Duration::from_secs(10),
         }
     }

@@ -85,8 +85,8 @@ impl Start {
                 let (documents, mark) = said?;
                 (documents, mark, StoreState::Followed)
             }
-            Err(_late) if last_good.is_some() => {
-                warn!(error = %cause, "the store is away, beginning with the last good configuration");
+            Err(_late) if last_good.is_some() || options.begins_without => {
+                warn!(error = %cause, "the store is away, beginning with what is known of its configuration from before");
                 let documents = known.documents.iter().map(|document| (**document).clone());
                 (documents.collect(), known.mark, StoreState::Stale(cause))
             }

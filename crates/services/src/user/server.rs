@@ -7,7 +7,7 @@ use catena_api::{
     example::user_service_server::UserServiceServer, user::users_server::UsersServer,
 };
 use catena_middleware::{
-    Chain, Health, LocalCalls, RouteLimits,
+    Chain, Health, LocalCalls, Outbound, RouteLimits,
     admit::{body::BodyLimits, host::Hosts},
     chain::Chained,
     lifecycle,
@@ -51,7 +51,8 @@ pub struct UserOptions {
 /// The service, and the tasks that keep its health.
 pub struct UserService {
     app: Chained<Router>,
-    local: LocalUsers,
+    directory: Directory,
+    metrics: Arc<RequestMetrics>,
     _tasks: [AbortOnDropHandle<()>; 2],
 }
 
@@ -73,7 +74,7 @@ impl UserService {
             .add_service(reflection)
             .add_service(reflection_of_old);
         let operations = lifecycle::operations(options.health.clone(), options.registry);
-        let calls = LocalCalls::new(options.metrics.clone());
+        let metrics = options.metrics.clone();
         let chain = Chain {
             metrics: options.metrics,
             hosts: options.hosts,
@@ -94,7 +95,8 @@ impl UserService {
         ];
         Ok(Self {
             app: chain.layer(routes.routes().into_axum_router().merge(operations)),
-            local: LocalUsers { directory, calls },
+            directory,
+            metrics,
             _tasks: tasks.map(AbortOnDropHandle::new),
         })
     }
@@ -104,14 +106,17 @@ impl UserService {
         self.app.clone()
     }
 
-    /// What callers in the same process call.
-    pub fn local(&self) -> LocalUsers {
-        self.local.clone()
+    /// What callers in the same process call, for as long as `outbound` allows.
+    pub fn local(&self, outbound: &Outbound) -> LocalUsers {
+        LocalUsers {
+            directory: self.directory.clone(),
+            calls: LocalCalls::new(self.metrics.clone(), outbound.clone()),
+        }
     }
 
     /// Lets go of the database, after the last request.
     pub async fn close(self) {
-        self.local.directory.database().close().await;
+        self.directory.database().close().await;
     }
 }
 

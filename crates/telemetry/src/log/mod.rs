@@ -24,6 +24,8 @@ use tracing_subscriber::{
     Layer,
     filter::Targets,
     layer::{Context, SubscriberExt},
+    registry::Registry,
+    reload,
     util::{SubscriberInitExt, TryInitError},
 };
 
@@ -104,15 +106,34 @@ pub enum LogError {
     AlreadySet(#[from] TryInitError),
 }
 
+/// Changes the lowest level that is written, while lines are written.
+#[derive(Clone, Debug)]
+pub struct LevelControl {
+    targets: reload::Handle<Targets, Registry>,
+}
+
+impl LevelControl {
+    /// From now on this level and those above are written.
+    pub fn set(&self, level: Level) {
+        // Fails only once the subscriber is gone, and nothing is written any more.
+        let _gone = self.targets.reload(targets(level));
+    }
+}
+
 /// Makes `config` the logging of the whole process.
-pub fn init(config: &LogConfig) -> Result<(), LogError> {
-    let libraries = LevelFilter::from_level(config.level).min(LevelFilter::WARN);
-    let targets = Targets::new()
-        .with_default(libraries)
-        .with_target("catena", config.level);
-    let layer = LineLayer::open(config)?.with_filter(targets);
+pub fn init(config: &LogConfig) -> Result<LevelControl, LogError> {
+    let (filter, targets) = reload::Layer::new(targets(config.level));
+    let layer = LineLayer::open(config)?.with_filter(filter);
     tracing_subscriber::registry().with(layer).try_init()?;
-    Ok(())
+    Ok(LevelControl { targets })
+}
+
+/// What is written at a level: of libraries warnings at most.
+fn targets(level: Level) -> Targets {
+    let libraries = LevelFilter::from_level(level).min(LevelFilter::WARN);
+    Targets::new()
+        .with_default(libraries)
+        .with_target("catena", level)
 }
 
 /// The layer that writes lines.
@@ -207,6 +228,33 @@ mod tests {
         let subscriber = tracing_subscriber::registry().with(layer.unwrap());
         tracing::subscriber::with_default(subscriber, body);
         fs::read_to_string(path).unwrap()
+    }
+
+    #[test]
+    fn the_level_changes_while_lines_are_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let layer = LineLayer::open(&LogConfig {
+            outputs: vec![Output::File(path.clone())],
+            ..LogConfig::default()
+        });
+        let (filter, handle) = reload::Layer::new(targets(Level::WARN));
+        let control = LevelControl { targets: handle };
+        let subscriber = tracing_subscriber::registry().with(layer.unwrap().with_filter(filter));
+        tracing::subscriber::with_default(subscriber, || {
+            let both = |when: &str| {
+                tracing::info!(target: "catena_server", "ours {when}");
+                tracing::info!(target: "hyper", "theirs {when}");
+            };
+            both("before");
+            control.set(Level::DEBUG);
+            both("while");
+            control.set(Level::ERROR);
+            both("after");
+        });
+        let text = fs::read_to_string(path).unwrap();
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert!(text.contains("ours while"), "{text}");
     }
 
     #[test]

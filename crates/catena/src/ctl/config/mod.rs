@@ -2,6 +2,7 @@
 
 mod gray;
 mod schema;
+pub(super) mod seal;
 
 use std::{
     io::{self, Read, Write},
@@ -98,6 +99,9 @@ pub(super) enum Verb {
     /// Say what a document must be
     #[command(subcommand)]
     Schema(schema::Verb),
+    /// What needs no store.
+    #[command(flatten)]
+    Secret(seal::Verb),
 }
 
 /// Names a document.
@@ -171,6 +175,7 @@ pub(super) async fn run(center: &ConfigCenter, namespace: &str, verb: Verb) -> R
         Verb::Listeners { app } => listeners(center, &AppName::new(namespace, &app)?).await,
         Verb::Gray(verb) => gray::run(center, namespace, verb).await,
         Verb::Schema(verb) => schema::run(center, namespace, verb).await,
+        Verb::Secret(verb) => seal::run(namespace, verb),
     }
 }
 

@@ -20,7 +20,10 @@ use hyper::{
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{BasicConstraints, Certificate, CertificateParams, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{
@@ -35,7 +38,10 @@ use tonic::body::Body;
 use super::{Client, HttpServer, List, Server, grpc_server, instance, options, wait_until};
 use crate::{
     Instance, Scheme,
-    channel::{ChannelOptions, Error, HttpClient, Identity, Roots, TlsOptions},
+    channel::{
+        ChannelOptions, Error, HttpClient, Identity, Roots, TlsOptions,
+        tls::{HTTP2, Tls},
+    },
     health,
 };
 
@@ -288,6 +294,66 @@ async fn instance_that_asks_who_calls_is_told() {
         let answer = call(&server.instance, speaking(known)).await;
         assert_eq!(answer.as_deref(), Ok("secret"), "{scheme:?}");
     }
+}
+
+#[tokio::test]
+async fn files_that_change_are_read_again() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let start = async |authority: &Authority| {
+        Secure::start_with(
+            Scheme::Grpcs,
+            authority,
+            &["127.0.0.1"],
+            authority.verifier(),
+        )
+        .await
+    };
+    let (of_old, of_new) = (start(&old).await, start(&new).await);
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let tls = Tls::new(
+        TlsOptions {
+            roots: Roots::File(path("ca.pem")),
+            identity: Some(Identity {
+                certificates: path("caller.pem"),
+                key: path("caller.key"),
+            }),
+            ..TlsOptions::default()
+        },
+        HTTP2,
+    );
+    let connect = async |server: &Secure| {
+        let endpoint = &server.instance.endpoints[0];
+        let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await;
+        let connected = tls.connect("127.0.0.1", stream.unwrap()).await;
+        connected.map(drop).map_err(|error| error.to_string())
+    };
+    // As those do who renew certificates: beside, then renamed.
+    let replace = |name: &str, text: &[u8]| {
+        fs::write(path("beside"), text).unwrap();
+        fs::rename(path("beside"), path(name)).unwrap();
+    };
+    let renew = |by: &Authority, names: &[&str]| {
+        by.identity();
+        for name in names {
+            replace(name, &fs::read(by.dir.path().join(name)).unwrap());
+        }
+    };
+    let error = connect(&of_old).await.unwrap_err();
+    assert!(error.starts_with("cannot read "), "{error}");
+    renew(&old, &["ca.pem", "caller.pem", "caller.key"]);
+    assert_eq!(connect(&of_old).await, Ok(()));
+    let refused = connect(&of_new).await.unwrap_err();
+    assert!(refused.contains("signed by nobody whom"), "{refused}");
+    // What cannot be used, be it no certificate or one without its key, leaves what was there before.
+    replace("ca.pem", b"no certificate");
+    assert_eq!(connect(&of_old).await, Ok(()));
+    renew(&new, &["ca.pem", "caller.pem"]);
+    assert_eq!(connect(&of_old).await, Ok(()));
+    renew(&new, &["caller.pem", "caller.key"]);
+    assert_eq!(connect(&of_new).await, Ok(()));
+    let refused = connect(&of_old).await.unwrap_err();
+    assert!(refused.contains("signed by nobody whom"), "{refused}");
 }
 
 #[tokio::test]

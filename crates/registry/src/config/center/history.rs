@@ -10,12 +10,14 @@ use catena_client::{
     request,
 };
 
+use serde_json::Value;
+
 use super::{Change, ConfigCenter, Expect, absent};
 use crate::{
     clock::unix_ms,
     config::{
         Difference, DocumentName, Error, Format, Meta, Result, Revision, key::Kind, meta::decode,
-        tree,
+        seal, tree,
     },
 };
 
@@ -94,7 +96,8 @@ impl ConfigCenter {
         self.publish(name, change, expect).await
     }
 
-    /// Where two versions differ: by path, or as wholes if one of them is text.
+    /// Where two versions differ: by path, or as wholes if one of them is text. What is sealed is masked, and differs whenever it was
+    /// sealed anew.
     pub async fn diff(&self, name: &DocumentName, from: u64, to: u64) -> Result<Vec<Difference>> {
         let before = self.version(name, from).await?;
         let after = self.version(name, to).await?;
@@ -107,9 +110,9 @@ impl ConfigCenter {
                 let text = String::from_utf8_lossy(&revision.content);
                 serde_json::json!({ name.doc(): text })
             };
-            return Ok(tree::differences(&whole(&before), &whole(&after)));
+            return Ok(differences(&whole(&before), &whole(&after)));
         }
-        Ok(tree::differences(&read(&before)?, &read(&after)?))
+        Ok(differences(&read(&before)?, &read(&after)?))
     }
 
     /// What is known of the oldest version that is kept.
@@ -126,4 +129,15 @@ impl ConfigCenter {
         let oldest = answer.kvs.first().and_then(|kv| decode(&kv.value()));
         Ok(oldest.map(|revision| revision.meta))
     }
+}
+
+/// Where two trees differ, as it may be shown.
+fn differences(before: &Value, after: &Value) -> Vec<Difference> {
+    let mut found = tree::differences(before, after);
+    for difference in &mut found {
+        for value in [&mut difference.before, &mut difference.after] {
+            *value = value.as_ref().map(seal::masked);
+        }
+    }
+    found
 }

@@ -20,6 +20,7 @@ use catena_client::{
 use futures_util::future::try_join;
 
 pub use history::{HISTORY_AGE_MAX, HISTORY_MAX};
+pub(super) use publish::at_most;
 pub use publish::{Change, Expect, PUBLISHED_BYTES_MAX};
 pub use watch::{Event, Watch};
 

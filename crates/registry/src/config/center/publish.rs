@@ -19,6 +19,7 @@ use crate::{
         DocumentName, Error, Format, Meta, Result,
         key::Kind,
         meta::{encode, sha256},
+        seal,
     },
 };
 
@@ -190,7 +191,7 @@ fn check_sizes(change: &Change) -> Result<()> {
 }
 
 /// Whether there is not too much of something.
-pub(super) fn at_most(what: &'static str, actual: usize, limit: usize) -> Result<()> {
+pub(in crate::config) fn at_most(what: &'static str, actual: usize, limit: usize) -> Result<()> {
     match actual <= limit {
         true => Ok(()),
         false => Err(Error::TooMuch {
@@ -247,7 +248,7 @@ fn check_change(
     })
 }
 
-/// Whether a document can be read, and is what its schema demands.
+/// Whether a document can be read, what is sealed in it is whole, and it is what its schema demands.
 pub(super) fn check_content(
     name: &DocumentName,
     format: Format,
@@ -255,6 +256,7 @@ pub(super) fn check_content(
     schema: Option<&KeyValueView>,
 ) -> Result<()> {
     let tree = format.parse(name.doc(), content)?;
+    seal::check(&tree)?;
     let Some(schema) = schema else { return Ok(()) };
     let violations = Schema::parse(&schema.value)?.check(&tree, Strings::of(format));
     match violations.is_empty() {

@@ -5,7 +5,8 @@
 //! `title`, `description`, `default`, `examples` and `$comment` say nothing. A schema with any other keyword is refused when it is
 //! stored, so that no rule is believed to hold that is not looked at.
 //!
-//! A string with a placeholder satisfies everything: what it will be shows only where it is resolved, and there its owner checks it.
+//! A string with a placeholder satisfies everything, and one that is sealed: what it will be shows only where it is resolved or opened,
+//! and there its owner checks it.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +19,9 @@ use regex::{Regex, RegexBuilder};
 use serde_json::{Map, Value};
 
 use super::{ConfigCenter, publish::at_most};
-use crate::config::{DocumentName, Error, Format, Result, Violation, key::Kind, tree};
+use crate::config::{
+    DocumentName, Error, Format, Result, Violation, key::Kind, seal::is_sealed, tree,
+};
 
 /// The largest schema: much longer than one that anybody can read.
 pub const SCHEMA_BYTES_MAX: usize = 256 * 1024;
@@ -184,7 +187,8 @@ impl Schema {
     }
 
     fn check_at(&self, value: &Value, path: &str, strings: Strings, found: &mut Vec<Violation>) {
-        if found.len() >= VIOLATIONS_MAX || value.as_str().is_some_and(|text| text.contains("${")) {
+        let shows_later = |text: &str| text.contains("${") || is_sealed(text);
+        if found.len() >= VIOLATIONS_MAX || value.as_str().is_some_and(shows_later) {
             return;
         }
         for rule in &self.rules {
