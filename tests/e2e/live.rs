@@ -11,9 +11,10 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use framework::{Finished, Tool, get, request, wait_until};
 use futures_util::future::try_join_all;
+use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
 use crate::{
@@ -134,24 +135,25 @@ impl Operator {
 struct Load {
     answered: Arc<AtomicU64>,
     stopped: Arc<AtomicBool>,
-    callers: Vec<JoinHandle<Result<()>>>,
+    failed: Arc<Mutex<Option<String>>>,
+    callers: Vec<JoinHandle<()>>,
 }
 
 impl Load {
     fn on(gateways: &[&Service]) -> Self {
-        let (answered, stopped) = (
-            Arc::new(AtomicU64::new(0)),
-            Arc::new(AtomicBool::new(false)),
-        );
+        let (answered, stopped) = (Arc::<AtomicU64>::default(), Arc::<AtomicBool>::default());
+        let failed = Arc::<Mutex<Option<String>>>::default();
         let caller = |gateway: &&Service| {
             let (address, answered) = (gateway.address.clone(), answered.clone());
-            let stopped = stopped.clone();
+            let (stopped, failed) = (stopped.clone(), failed.clone());
             tokio::spawn(async move {
                 while !stopped.load(Ordering::Relaxed) {
-                    first_user(&address).await?;
+                    if let Err(error) = first_user(&address).await {
+                        failed.lock().get_or_insert(format!("{error:#}"));
+                        return;
+                    }
                     answered.fetch_add(1, Ordering::Relaxed);
                 }
-                Ok(())
             })
         };
         let gateways = gateways.iter().cycle().take(CALLERS * gateways.len());
@@ -159,30 +161,37 @@ impl Load {
             callers: gateways.map(caller).collect(),
             answered,
             stopped,
+            failed,
         }
     }
 
-    fn answered(&self) -> u64 {
-        self.answered.load(Ordering::Relaxed)
+    /// How many requests have been answered, none of which failed.
+    fn answered(&self) -> Result<u64> {
+        let answered = self.answered.load(Ordering::Relaxed);
+        match &*self.failed.lock() {
+            Some(error) => bail!("after {answered} answers: {error}"),
+            None => Ok(answered),
+        }
     }
 
     /// Waits until more have been answered.
     async fn goes_on(&self) -> Result<()> {
-        let before = self.answered();
+        let before = self.answered()?;
         wait_until("callers are answered", PATIENCE, async || {
-            let failed = self.callers.iter().any(JoinHandle::is_finished);
-            (failed || self.answered() >= before + SOME).then_some(())
+            match self.answered() {
+                Ok(answered) => (answered >= before + SOME).then_some(Ok(())),
+                Err(error) => Some(Err(error)),
+            }
         })
-        .await
+        .await?
     }
 
     /// How many requests there were, none of which failed.
     async fn stop(self) -> Result<u64> {
         self.stopped.store(true, Ordering::Relaxed);
-        for ended in try_join_all(self.callers).await? {
-            ended.with_context(|| format!("after {:?} answers", self.answered))?;
-        }
-        Ok(self.answered.load(Ordering::Relaxed))
+        let answered = self.answered();
+        try_join_all(self.callers).await?;
+        answered
     }
 }
 
@@ -206,7 +215,7 @@ async fn answers(gateway: &Service, bytes: usize, status: u16) -> Result<()> {
 
 /// How many lines of requests the log of a process has.
 fn lines(service: &Service) -> usize {
-    service.running.printed().matches("trace_id").count()
+    service.running.printed().matches("trace-id").count()
 }
 
 /// The example of the article: limits and switches change without a restart, at all instances, in seconds.
@@ -258,10 +267,10 @@ async fn limits_and_level_change_under_load(g: &Ground<'_>) -> Result<()> {
             .await?;
         let quiet = async || {
             let before = lines(service);
-            load.goes_on().await.ok()?;
-            (lines(service) == before).then_some(())
+            let went_on = load.goes_on().await;
+            (went_on.is_err() || lines(service) == before).then_some(went_on)
         };
-        wait_until("no line is written any more", HEARD_WITHIN, quiet).await?;
+        wait_until("no line is written any more", HEARD_WITHIN, quiet).await??;
     }
     operator.put("_shared", "log-level = 'info'\n")?;
     for gateway in [&one, &two] {
