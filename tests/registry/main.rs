@@ -22,6 +22,7 @@ mod killed;
 mod kv;
 mod layouts;
 mod leader;
+mod nacos;
 mod operators;
 mod outage;
 mod own_store;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
         cut::CASES,
         config::CASES,
         config_api::CASES,
+        nacos::CASES,
     ];
     let mut trials = Vec::new();
     for subject in &subjects {

@@ -67,6 +67,7 @@ pub(crate) fn main(options: Options) -> Result<ExitCode> {
             ttl: TTL,
         },
         gateway_listen: format!("127.0.0.1:{}", options.http_port),
+        gateway_nacos: false,
         // Who calls the service from elsewhere loses it with the store anyway.
         propagation: Duration::ZERO,
     };

@@ -23,7 +23,7 @@ use catena_telemetry::metrics::Registry;
 use http::{Method, Request, StatusCode, Uri};
 use tower::Layer;
 
-use crate::routes;
+use crate::{nacos, routes};
 
 /// What a gateway is made of.
 pub struct GatewayOptions {
@@ -78,6 +78,7 @@ impl Gateway {
             metrics: options.metrics,
             hosts: options.hosts,
             grpc: false,
+            forms: Some(nacos::PREFIX),
             body: options.body,
             limits: options.limits,
         };

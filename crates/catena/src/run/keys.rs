@@ -54,6 +54,7 @@ pub(crate) const USER_DATABASE: &str = "user.database";
 pub(crate) const USER_AGE_MIN: &str = "user.age-min";
 pub(crate) const USER_TTL: &str = "user.ttl";
 pub(crate) const GATEWAY_LISTEN: &str = "gateway.listen";
+pub(crate) const GATEWAY_NACOS: &str = "gateway.nacos";
 
 /// The values of `registry`.
 pub(crate) const EMBEDDED: &str = "embedded";
@@ -87,6 +88,8 @@ pub(crate) static KEYS: &[Key] = &[
         about: "How long its registration outlives it when it is killed" },
     Key { name: GATEWAY_LISTEN, flag: "gateway-listen", kind: Kind::Text, default: "127.0.0.1:8080", value: "HOST:PORT", topic: "Gateway",
         about: "Where it listens for HTTP; port 0 takes a free one" },
+    Key { name: GATEWAY_NACOS, flag: "gateway-nacos", kind: Kind::Bool, default: "false", value: "BOOL", topic: "Gateway",
+        about: "Serve the configuration to clients of Nacos' HTTP API too, below /nacos" },
     Key { name: LOG_LEVEL, flag: "log-level", kind: Kind::OneOf(&["debug", "info", "warn", "error"]), default: "info", value: "LEVEL", topic: "Logging",
         about: "Lowest level of log lines that are written: debug, info, warn or error" },
     Key { name: LOG_FORMAT, flag: "log-format", kind: Kind::OneOf(&["json", "console"]), default: "json", value: "FORMAT", topic: "Logging",

@@ -46,8 +46,7 @@ impl Services {
         let gateway = match runs(Service::Gateway) {
             true => {
                 let local = user.as_ref().map(User::transport);
-                let listen = &settings.gateway_listen;
-                let (gateway, serving) = Front::start(&process, listen, local).await?;
+                let (gateway, serving) = Front::start(&process, settings, local).await?;
                 listeners.push(serving);
                 Some(gateway)
             }

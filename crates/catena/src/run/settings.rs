@@ -58,6 +58,7 @@ pub(crate) struct Settings {
     pub(crate) insecure: bool,
     pub(crate) user: UserSettings,
     pub(crate) gateway_listen: String,
+    pub(crate) gateway_nacos: bool,
     /// How long callers have to hear that an instance leaves, before it does.
     pub(crate) propagation: Duration,
     pub(crate) log: LogConfig,
@@ -230,6 +231,7 @@ impl Values {
                 ttl,
             },
             gateway_listen: self.text(keys::GATEWAY_LISTEN).to_owned(),
+            gateway_nacos: syntax::bool_of(self.text(keys::GATEWAY_NACOS)).unwrap_or(false),
             propagation: PROPAGATION,
             log,
         })
