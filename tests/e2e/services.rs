@@ -687,7 +687,8 @@ async fn an_operator_lists_follows_and_overrides(g: &Ground<'_>) -> Result<()> {
 async fn an_operator_publishes_and_takes_back(g: &Ground<'_>) -> Result<()> {
     let dir = tempfile::tempdir()?;
     let endpoints = g.cluster.endpoints();
-    let gateway = Service::start("gateway", &endpoints, dir.path(), &[]).await?;
+    let gateway =
+        Service::start("gateway", &endpoints, dir.path(), &["--gateway-nacos=true"]).await?;
     let endpoints = format!("--endpoints={endpoints}");
     let run = |words: &[&str]| catena()?.run(&[&["ctl", "config", &endpoints], words].concat());
     let config = |words: &[&str]| run(words)?.ok();
@@ -741,6 +742,9 @@ async fn an_operator_publishes_and_takes_back(g: &Ground<'_>) -> Result<()> {
     let answer = get(&gateway.address, "/v1/config/default/shop/app.toml").await?;
     ensure!(answer.status == 200, "{answer:?}");
     ensure!(answer.body.contains("port = 1"), "{answer:?}");
+    let nacos = "/nacos/v1/cs/configs?dataId=app.toml&group=shop";
+    let answer = get(&gateway.address, nacos).await?;
+    ensure!(answer.body == "port = 1\n", "{answer:?}");
     let (code, printed) = gateway.running.terminate().await?;
     ensure!(code == 0, "{printed}");
     g.ok(&["del", "--prefix", "/config"])?;

@@ -8,7 +8,7 @@ use axum::{
     body::Body,
     http::{Request, Response},
 };
-use catena_gateway::{Gateway, GatewayOptions, UserCalls, config_api};
+use catena_gateway::{Gateway, GatewayOptions, UserCalls, config_api, nacos};
 use catena_middleware::{
     Health, Outbound, RouteLimits,
     admit::{body::BodyLimits, host::Hosts},
@@ -50,7 +50,7 @@ pub(crate) struct Api {
 }
 
 /// The gateway around the API. Nobody here calls the service behind it.
-fn gateway(more: Router) -> Result<Chained<Router>> {
+pub(crate) fn gateway(more: Router) -> Result<Chained<Router>> {
     let registry = Arc::new(Registry::new()?);
     let metrics = Arc::new(RequestMetrics::register(&registry)?);
     let nobody = Endpoint::from_static("http://127.0.0.1:1").connect_lazy();
@@ -60,7 +60,7 @@ fn gateway(more: Router) -> Result<Chained<Router>> {
         hosts: Hosts::Loopback(Vec::new()),
         body: BodyLimits::default(),
         limits: RouteLimits {
-            prefixes: vec![(config_api::PREFIX, None)],
+            prefixes: vec![(config_api::PREFIX, None), (nacos::PREFIX, None)],
             ..RouteLimits::default()
         },
         health: Health::new(),

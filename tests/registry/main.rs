@@ -23,6 +23,7 @@ mod killed;
 mod kv;
 mod layouts;
 mod leader;
+mod nacos;
 mod operators;
 mod outage;
 mod own_store;
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
         config::CASES,
         config_sealed::CASES,
         config_api::CASES,
+        nacos::CASES,
     ];
     let mut trials = Vec::new();
     for subject in &subjects {

@@ -73,6 +73,7 @@ pub(crate) fn main(options: Options) -> Result<ExitCode> {
             age_min: 0,
         },
         gateway_listen: format!("127.0.0.1:{}", options.http_port),
+        gateway_nacos: false,
         // Who calls the service from elsewhere loses it with the store anyway.
         propagation: Duration::ZERO,
         own: Own {

@@ -19,7 +19,7 @@ use catena_telemetry::metrics::Registry;
 use http::{Method, Request, StatusCode, Uri};
 use tower::{Layer, util::MapRequestLayer};
 
-use crate::{UserCalls, routes};
+use crate::{UserCalls, nacos, routes};
 
 /// What a gateway is made of.
 pub struct GatewayOptions {
@@ -61,6 +61,7 @@ impl Gateway {
             metrics: options.metrics,
             hosts: options.hosts,
             grpc: false,
+            forms: Some(nacos::PREFIX),
             body: options.body,
             limits: options.limits,
         };

@@ -12,6 +12,7 @@
 pub mod config_api;
 pub mod extract;
 mod gateway;
+pub mod nacos;
 pub mod routes;
 mod upstream;
 mod users;

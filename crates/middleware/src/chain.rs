@@ -1,7 +1,7 @@
 //! The order in which a request meets everything that is not its handler, written in one place.
 //!
 //! ```text
-//!   recover ─ trace ─ log, metrics ─ host ─ origin ─ target ─ content ─ deadline ─ body limit ─ handler
+//!   recover ─ trace ─ log, metrics ─ host ─ target ─ origin ─ content ─ deadline ─ body limit ─ handler
 //! ```
 //!
 //! One service holds them all: each is an `async fn` or a plain one, so the chain is a single future with no box and no lock between
@@ -46,8 +46,8 @@ pub const ORDER: [&str; 10] = [
     "log",
     "metrics",
     "host",
-    "origin",
     "target",
+    "origin",
     "content",
     "deadline",
     "body limit",
@@ -65,6 +65,8 @@ pub struct Chain {
     pub hosts: Hosts,
     /// Whether gRPC is spoken here. If not, it is answered 415.
     pub grpc: bool,
+    /// Below this path writes may be forms, as programs of others send them; who comes from a web page is refused there.
+    pub forms: Option<&'static str>,
     /// What bodies may be over HTTP; messages of gRPC have limits of their own.
     pub body: BodyLimits,
     /// The time that routes have.
@@ -207,9 +209,15 @@ impl Chain {
         let is_grpc = self.grpc && protocol == Protocol::Grpc;
         if !is_grpc {
             self.hosts.admit(&request)?;
-            origin::admit(&request)?;
             target::admit(&request)?;
-            content::admit(&request)?;
+            let path = request.uri().path();
+            match self.forms.filter(|forms| path.starts_with(forms)) {
+                Some(_forms) => origin::admit_programs(&request)?,
+                None => {
+                    origin::admit(&request)?;
+                    content::admit(&request)?;
+                }
+            }
         }
         let asked = deadline::header::read(request.headers())?;
         let limit = asked

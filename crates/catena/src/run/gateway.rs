@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use anyhow::Result;
-use catena_gateway::{Gateway, GatewayOptions, UserCalls, balanced, config_api};
+use catena_gateway::{Gateway, GatewayOptions, UserCalls, balanced, config_api, nacos};
 use catena_middleware::{
     Health, Outbound, RouteLimits,
     admit::body::BodyLimits,
@@ -20,7 +20,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{
     live::Following,
     process::{LOOK_EVERY, Process},
-    settings::Service,
+    settings::{Service, Settings},
     user::{SERVICE, User, id_of},
 };
 use crate::config;
@@ -38,10 +38,12 @@ impl Front {
     /// Listens. The user service is `local` if it is in this process, and found through the registry otherwise.
     pub(crate) async fn start(
         process: &Process,
-        listen: &str,
+        settings: &Settings,
         local: Option<&User>,
     ) -> Result<(Self, Serving, Following)> {
-        let listener = process.bind("gateway-listen", listen).await?;
+        let listener = process
+            .bind("gateway-listen", &settings.gateway_listen)
+            .await?;
         let outbound = Outbound::new(process.told.gateway.call_timeout);
         let (users, looking) = match local {
             Some(user) => (UserCalls::new(user.local(&outbound)), None),
@@ -57,13 +59,18 @@ impl Front {
             }
         };
         let center = ConfigCenter::new(process.kv.clone());
+        let mut more = config_api::router(center.clone(), process.closing.clone());
+        if settings.gateway_nacos {
+            let namespace = &settings.namespace;
+            more = more.merge(nacos::router(center, namespace, process.closing.clone()));
+        }
         let gateway = Gateway::new(GatewayOptions {
             users,
-            more: config_api::router(center, process.closing.clone()),
+            more,
             hosts: process.hosts(),
             body: BodyLimits::default(),
             limits: RouteLimits {
-                prefixes: vec![(config_api::PREFIX, None)],
+                prefixes: vec![(config_api::PREFIX, None), (nacos::PREFIX, None)],
                 ..RouteLimits::default()
             },
             health: process.health.clone(),

@@ -56,6 +56,7 @@ pub(crate) const USER_AGE_MIN: &str = "user.age-min";
 pub(crate) const USER_TTL: &str = "user.ttl";
 pub(crate) const USER_CALL_TIMEOUT: &str = "user.call-timeout";
 pub(crate) const GATEWAY_LISTEN: &str = "gateway.listen";
+pub(crate) const GATEWAY_NACOS: &str = "gateway.nacos";
 pub(crate) const GATEWAY_BODY_BYTES_MAX: &str = "gateway.body-bytes-max";
 pub(crate) const GATEWAY_BODY_IDLE: &str = "gateway.body-idle";
 pub(crate) const GATEWAY_REQUEST_TIMEOUT: &str = "gateway.request-timeout";
@@ -120,6 +121,8 @@ pub(crate) static KEYS: &[Key] = &[
         about: "The most that a request may take that neither waits nor streams" },
     Key { name: GATEWAY_CALL_TIMEOUT, flag: "gateway-call-timeout", kind: Kind::Duration, default: "2s", value: "TIME", topic: "Gateway",
         about: "The most that one call to a service behind it may take" },
+    Key { name: GATEWAY_NACOS, flag: "gateway-nacos", kind: Kind::Bool, default: "false", value: "BOOL", topic: "Gateway",
+        about: "Serve the configuration to clients of Nacos' HTTP API too, below /nacos" },
     Key { name: LOG_LEVEL, flag: "log-level", kind: Kind::OneOf(&["debug", "info", "warn", "error"]), default: "info", value: "LEVEL", topic: "Logging",
         about: "Lowest level of log lines that are written: debug, info, warn or error" },
     Key { name: LOG_FORMAT, flag: "log-format", kind: Kind::OneOf(&["json", "console"]), default: "json", value: "FORMAT", topic: "Logging",

@@ -91,6 +91,7 @@ pub(super) struct GatewayTold {
     #[serde(deserialize_with = "time")]
     pub(super) call_timeout: Duration,
     listen: Option<IgnoredAny>,
+    nacos: Option<IgnoredAny>,
 }
 
 impl UserTold {
@@ -175,6 +176,7 @@ fn check(told: &Told) -> Result<(), Invalid> {
         (keys::USER_DATABASE, &user.database),
         (keys::USER_AGE_MIN, &user.age_min),
         (keys::GATEWAY_LISTEN, &gateway.listen),
+        (keys::GATEWAY_NACOS, &gateway.nacos),
     ];
     match given.into_iter().find(|(_, given)| given.is_some()) {
         Some((path, _)) => Err(Invalid {

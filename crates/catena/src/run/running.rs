@@ -54,7 +54,7 @@ impl Services {
         let gateway = match runs(Service::Gateway) {
             true => {
                 let (gateway, serving, follows) =
-                    Front::start(&process, &settings.gateway_listen, user.as_ref()).await?;
+                    Front::start(&process, settings, user.as_ref()).await?;
                 listeners.push(serving);
                 following.push(follows);
                 Some(gateway)

@@ -82,6 +82,7 @@ pub(crate) struct Settings {
     pub(crate) insecure: bool,
     pub(crate) user: UserSettings,
     pub(crate) gateway_listen: String,
+    pub(crate) gateway_nacos: bool,
     /// How long callers have to hear that an instance leaves, before it does.
     pub(crate) propagation: Duration,
     pub(crate) log: LogConfig,
@@ -258,6 +259,7 @@ impl Values {
                 age_min: age_min.context("user.age-min: nobody grows older than 255")?,
             },
             gateway_listen: self.text(keys::GATEWAY_LISTEN).to_owned(),
+            gateway_nacos: syntax::bool_of(self.text(keys::GATEWAY_NACOS)).unwrap_or(false),
             propagation: PROPAGATION,
             log,
             own: Own {

@@ -152,6 +152,15 @@ pub(super) async fn put(
     Ok(published(meta))
 }
 
+pub(super) async fn delete(
+    State(api): State<Api>,
+    Document { name, .. }: Document,
+    headers: HeaderMap,
+) -> Result<Response> {
+    api.center.delete(&name, expected(&headers)?).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
 /// The answer to whatever publishes.
 pub(super) fn published(meta: Meta) -> Response {
     tagged(meta.version, Success::new(meta))

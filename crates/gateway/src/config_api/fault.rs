@@ -14,12 +14,12 @@ use http::{HeaderValue, header};
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// An error of the configuration or of the request.
-pub(super) enum Fault {
+pub(crate) enum Fault {
     Config(config::Error),
     Request(Error),
 }
 
-pub(super) type Result<T> = std::result::Result<T, Fault>;
+pub(crate) type Result<T> = std::result::Result<T, Fault>;
 
 impl From<config::Error> for Fault {
     fn from(error: config::Error) -> Self {

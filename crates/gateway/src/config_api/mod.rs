@@ -7,6 +7,7 @@
 //! | `GET …/listeners` | what each instance made of its documents |
 //! | `GET …/{doc}` | the document, its version as `ETag`; `?wait=30s&version=7` waits for another version |
 //! | `PUT …/{doc}` | publishes, with `If-Match: "7"`, `If-Match: *` or `If-None-Match: *` |
+//! | `DELETE …/{doc}` | takes it away, with the same conditions; its history stays |
 //! | `GET …/{doc}/history`, `…/history/{version}`, `…/diff?from=5&to=7` | versions, one of them, where two differ |
 //! | `POST …/{doc}/rollback` `{"to":5}` | publishes an old version as a new one |
 //! | `GET`, `POST …/{doc}/gray`; `DELETE …/gray/{rule}`; `POST …/gray/{rule}/promote` | a document for some instances |
@@ -18,7 +19,7 @@
 mod body;
 mod document;
 mod events;
-mod fault;
+pub(crate) mod fault;
 mod gray;
 mod socket;
 mod version;
@@ -64,7 +65,7 @@ pub fn router(center: ConfigCenter, closing: CancellationToken) -> Router {
     let document = "/v1/config/{ns}/{app}/{doc}";
     let waiting = Router::new().route(document, get(document::get));
     let prompt = Router::new()
-        .route(document, put(document::put))
+        .route(document, put(document::put).delete(document::delete))
         .route("/v1/config/{ns}/{app}", get(document::list))
         .route("/v1/config/{ns}/{app}/events", get(events::follow))
         .route("/v1/config/{ns}/{app}/listeners", get(document::listeners))
@@ -99,7 +100,7 @@ pub fn router(center: ConfigCenter, closing: CancellationToken) -> Router {
 }
 
 /// An answer within the time of requests that do not wait.
-async fn answered_in_time(request: Request, next: Next) -> Response {
+pub(crate) async fn answered_in_time(request: Request, next: Next) -> Response {
     match timeout(ANSWER_WITHIN, next.run(request)).await {
         Ok(response) => response,
         Err(_late) => Error::of(&reasons::DEADLINE_EXCEEDED).into_response(),

@@ -30,6 +30,20 @@ pub fn admit(request: &Request<Body>) -> Result<()> {
     }
 }
 
+/// Refuses (403) whatever a browser says of the page that asks: for paths whose writes are forms, which any page can send. Programs
+/// send none of these headers, and browsers all of the first two with what pages write.
+pub fn admit_programs(request: &Request<Body>) -> Result<()> {
+    let tells = |name: &header::HeaderName| {
+        *name == header::ORIGIN
+            || *name == header::REFERER
+            || name.as_str().starts_with("sec-fetch-")
+    };
+    match request.headers().keys().any(tells) {
+        true => Err(Error::of(&reasons::ORIGIN_NOT_ALLOWED)),
+        false => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,6 +83,17 @@ mod tests {
         ] {
             let error = admit(&upgrade(origins)).unwrap_err();
             assert!(error.is(&reasons::ORIGIN_NOT_ALLOWED), "{origins:?}");
+        }
+    }
+
+    #[test]
+    fn browsers_are_told_from_programs() {
+        for header in ["origin", "referer", "sec-fetch-site", "sec-fetch-mode"] {
+            let mut request = upgrade(&[]);
+            assert!(admit_programs(&request).is_ok());
+            let name: http::HeaderName = header.parse().unwrap();
+            request.headers_mut().insert(name, "x".parse().unwrap());
+            assert!(admit_programs(&request).is_err(), "{header}");
         }
     }
 

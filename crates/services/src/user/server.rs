@@ -79,6 +79,7 @@ impl UserService {
             metrics: options.metrics,
             hosts: options.hosts,
             grpc: true,
+            forms: None,
             body: BodyLimits::default(),
             limits: RouteLimits {
                 default: Some(CALL_LIMIT),

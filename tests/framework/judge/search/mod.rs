@@ -31,13 +31,17 @@ pub(super) fn search(history: &History, verdict: &mut Verdict) {
     let keys = scene::keys(history, &log);
     verdict.ops = effects.len();
     verdict.revisions = log.entries(0, log.last()).count();
+    let object = whole::Whole(PhantomData);
+    let all = order::search(&object, whole::Pairs::empty(), &whole::calls(&effects));
+    note(verdict, Guarantee::K2, "all keys", &all);
     for ((key, _), calls) in keys.iter().zip(keys::calls(&effects, &keys)) {
-        let found = order::search(&keys::Key, None, &calls);
+        let found = match order::search(&keys::Key, None, &calls) {
+            // Without revisions a search may take too long. An order of all operations is one of those on this key, too.
+            Found::Undecided if all == Found::Legal => Found::Legal,
+            found => found,
+        };
         note(verdict, Guarantee::K2, &format!("key {key:?}"), &found);
     }
-    let object = whole::Whole(PhantomData);
-    let found = order::search(&object, whole::Pairs::empty(), &whole::calls(&effects));
-    note(verdict, Guarantee::K2, "all keys", &found);
     for (id, (lease, calls)) in leases::calls(history) {
         let found = order::search(&lease, leases::Life::Before, &calls);
         note(verdict, Guarantee::L3, &format!("lease {id:x}"), &found);

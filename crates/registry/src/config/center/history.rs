@@ -117,17 +117,26 @@ impl ConfigCenter {
 
     /// What is known of the oldest version that is kept.
     pub(super) async fn oldest(&self, name: &DocumentName) -> Result<Option<Meta>> {
+        self.outermost(name, SortOrder::Ascend).await
+    }
+
+    /// What is known of the newest version that is kept, whether or not there is a document.
+    pub(super) async fn newest(&self, name: &DocumentName) -> Result<Option<Meta>> {
+        self.outermost(name, SortOrder::Descend).await
+    }
+
+    async fn outermost(&self, name: &DocumentName, order: SortOrder) -> Result<Option<Meta>> {
         let answer = self
             .kv
             .range(pb::RangeRequest {
                 limit: 1,
-                sort_order: SortOrder::Ascend.into(),
+                sort_order: order.into(),
                 sort_target: SortTarget::Key.into(),
                 ..request::get_prefix(name.prefix(Kind::History))
             })
             .await?;
-        let oldest = answer.kvs.first().and_then(|kv| decode(&kv.value()));
-        Ok(oldest.map(|revision| revision.meta))
+        let found = answer.kvs.first().and_then(|kv| decode(&kv.value()));
+        Ok(found.map(|revision| revision.meta))
     }
 }
 

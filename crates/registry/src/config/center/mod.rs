@@ -3,6 +3,7 @@
 //! Every publication is one transaction over document, meta and history, guarded by what the publisher read. So of two that overlap
 //! one wins, and one of unknown outcome can be sent again: it finds its own mark if the first one took place.
 
+mod delete;
 mod gray;
 mod history;
 mod publish;

@@ -25,7 +25,7 @@ use crate::{
 
 /// How often a publication is tried that expects no certain version, while others publish too; and how often one is sent again of
 /// which no answer came.
-const TRIES_MAX: usize = 16;
+pub(super) const TRIES_MAX: usize = 16;
 
 /// The longest pause before a further try; drawn.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -116,7 +116,11 @@ impl ConfigCenter {
             if read.content.is_none() {
                 self.check_room(name).await?;
             }
-            let meta = check_change(name, &read, &change, &publication)?;
+            let last = match read.meta() {
+                Some(meta) => Some(meta),
+                None => self.newest(name).await?,
+            };
+            let meta = check_change(name, &read, last, &change, &publication)?;
             let oldest = self.expired(name, meta.version, meta.at_ms).await?;
             let txn = transaction(name, &read, &meta, &change.content, oldest, &along)?;
             if self.send(txn).await? {
@@ -145,7 +149,7 @@ impl ConfigCenter {
     }
 
     /// Whether the guarded transaction took place. One of unknown outcome is sent again: its guard lets it take place only once.
-    async fn send(&self, txn: TxnRequest) -> Result<bool> {
+    pub(super) async fn send(&self, txn: TxnRequest) -> Result<bool> {
         let mut tries = 1;
         loop {
             match self.kv.txn(txn.clone()).await {
@@ -202,7 +206,7 @@ pub(in crate::config) fn at_most(what: &'static str, actual: usize, limit: usize
     }
 }
 
-fn check_expected(name: &DocumentName, read: &Read, expect: Expect) -> Result<()> {
+pub(super) fn check_expected(name: &DocumentName, read: &Read, expect: Expect) -> Result<()> {
     let as_expected = match expect {
         Expect::Any => true,
         Expect::Absent => read.content.is_none(),
@@ -214,7 +218,7 @@ fn check_expected(name: &DocumentName, read: &Read, expect: Expect) -> Result<()
     }
 }
 
-fn conflict(name: &DocumentName, read: &Read) -> Error {
+pub(super) fn conflict(name: &DocumentName, read: &Read) -> Error {
     Error::Conflict {
         document: name.to_string(),
         current: read.version(),
@@ -225,10 +229,10 @@ fn conflict(name: &DocumentName, read: &Read) -> Error {
 fn check_change(
     name: &DocumentName,
     read: &Read,
+    last: Option<Meta>,
     change: &Change,
     publication: &str,
 ) -> Result<Meta> {
-    let last = read.meta();
     let format = change
         .format
         .or_else(|| last.as_ref().map(|meta| meta.format))
@@ -236,7 +240,7 @@ fn check_change(
         .unwrap_or(Format::Text);
     check_content(name, format, &change.content, read.schema.as_ref())?;
     Ok(Meta {
-        // Of the last meta, also if the document was deleted or overwritten by hand: no version is given twice.
+        // Of the last meta or, if the document was deleted, of the history: no version is given twice.
         version: last.map_or(0, |meta| meta.version) + 1,
         format,
         sha256: sha256(&change.content),
@@ -265,6 +269,12 @@ pub(super) fn check_content(
     }
 }
 
+/// That what was read at a document's key stands there still.
+pub(super) fn unchanged(name: &DocumentName, kind: Kind, kv: &Option<KeyValueView>) -> Compare {
+    let mod_revision = kv.as_ref().map_or(0, |kv| kv.mod_revision);
+    request::modified_at(name.key(kind), mod_revision)
+}
+
 fn transaction(
     name: &DocumentName,
     read: &Read,
@@ -273,14 +283,10 @@ fn transaction(
     forget_to: u64,
     along: &Along,
 ) -> Result<TxnRequest> {
-    let unchanged = |kind, kv: &Option<KeyValueView>| {
-        let mod_revision = kv.as_ref().map_or(0, |kv| kv.mod_revision);
-        request::modified_at(name.key(kind), mod_revision)
-    };
     let mut compare = vec![
-        unchanged(Kind::Document, &read.content),
-        unchanged(Kind::Meta, &read.meta),
-        unchanged(Kind::Schema, &read.schema),
+        unchanged(name, Kind::Document, &read.content),
+        unchanged(name, Kind::Meta, &read.meta),
+        unchanged(name, Kind::Schema, &read.schema),
     ];
     compare.extend(along.compare.iter().cloned());
     let history = encode(meta, content);
