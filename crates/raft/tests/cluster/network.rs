@@ -23,6 +23,8 @@ struct State {
     streams: HashMap<u64, usize>,
     /// Calls, by link.
     calls: HashMap<(u64, u64), usize>,
+    /// What the last call said, by caller and method.
+    said: HashMap<(u64, u32), Bytes>,
     /// Links whose next answer is lost.
     losing: HashSet<(u64, u64)>,
     /// What answers to calls on these links wait for.
@@ -111,6 +113,11 @@ impl Hub {
         calls.get(&(from, to)).copied().unwrap_or_default()
     }
 
+    /// What a member said in its last call of a method.
+    pub(crate) fn said(&self, from: u64, method: u32) -> Option<Bytes> {
+        self.state.lock().said.get(&(from, method)).cloned()
+    }
+
     /// How often somebody has tried to open a stream to a member.
     pub(crate) fn streams(&self, to: u64) -> usize {
         self.state
@@ -176,6 +183,7 @@ impl Network for Way {
                 let mut state = self.hub.state.lock();
                 let link = (self.from, to);
                 *state.calls.entry(link).or_default() += 1;
+                state.said.insert((self.from, method), body.clone());
                 if state.losing.remove(&link) {
                     let from = self.from;
                     tokio::spawn(async move { service.call(from, method, body).await });

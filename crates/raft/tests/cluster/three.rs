@@ -9,6 +9,8 @@ use std::{
 use bytes::Bytes;
 use catena_raft::Handler;
 use catena_runtime::{BoxFuture, NetError};
+use catena_store::codec;
+use serde::{Deserialize, Serialize};
 
 use crate::cluster::{Cluster, get, put, put_surely};
 
@@ -116,6 +118,60 @@ async fn leader_hands_over_before_it_stops() {
     put_surely(cluster.node(watcher), "a", "1").await;
     assert!(begin.elapsed() < Duration::from_secs(4));
     cluster.shutdown().await;
+}
+
+/// Number of the peer method that asks for a read index.
+const READ_INDEX: u32 = 8;
+
+/// A vote as a question for a read index carries it.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Vote {
+    term: u64,
+    candidate: u64,
+    committed: bool,
+}
+
+/// A leader that nobody else hears answers a follower, whose question is the only word that it gets; and nobody whose word is worth
+/// less. The time of elections is long, so that it holds itself for the leader all the while.
+#[tokio::test]
+async fn a_question_for_a_read_is_an_acknowledgement_if_the_vote_in_it_is() {
+    for members in [3, 5] {
+        let cluster =
+            Cluster::new(members, |config| config.election = Duration::from_secs(5)).await;
+        let (leader, follower) = (cluster.leader().await, cluster.follower().await);
+        cluster.node(follower).read_index().await.unwrap();
+        let said = cluster.hub.said(follower, READ_INDEX).unwrap();
+        let true_vote: Vote = codec::decode(&said).unwrap();
+        assert_eq!(true_vote.candidate, leader);
+
+        cluster.hub.isolate(leader, true);
+        let service = cluster.node(leader).service();
+        let ask = async |from, vote: Option<Vote>| {
+            let body = vote.map_or_else(Bytes::new, |vote| codec::encode(&vote));
+            let answer = service.call(from, READ_INDEX, body).await.unwrap();
+            // A format, and then which of the two answers it is: an index, or why there is none.
+            answer[1] == 0
+        };
+        let of_next_term = Vote {
+            term: true_vote.term + 1,
+            ..true_vote
+        };
+        let for_another = Vote {
+            candidate: follower,
+            ..true_vote
+        };
+        let worthless = tokio::join!(
+            ask(follower, None),
+            ask(follower, Some(of_next_term)),
+            ask(follower, Some(for_another)),
+            ask(4711, Some(true_vote)),
+        );
+        assert_eq!(worthless, (false, false, false, false), "{members} members");
+        let answered = ask(follower, Some(true_vote)).await;
+        assert_eq!(answered, members == 3, "two of {members}");
+        cluster.hub.isolate(leader, false);
+        cluster.shutdown().await;
+    }
 }
 
 struct Echo;
