@@ -6,7 +6,7 @@ use anyhow::Result;
 use axum::Router;
 use catena_gateway::{Gateway, GatewayOptions};
 use catena_middleware::{
-    Health, RouteLimits,
+    Health, Outbound, RouteLimits,
     admit::{body::BodyLimits, host::Hosts},
     observe::RequestMetrics,
     serve::{ConnectionLimits, serve as listen},
