@@ -178,8 +178,12 @@ impl Session {
         for step in steps {
             let shown = self.here(&step.printed);
             let mut printed = String::new();
-            // Another gateway hears of a service a moment later than the one that is asked first.
-            let asks = step.command.starts_with("curl http") || step.command.contains(" ls ");
+            // Another gateway hears of a service a moment later than the one that is asked first, and says what it thinks of a document
+            // a moment after that is published.
+            let asks = step.command.starts_with("curl http")
+                || [" ls ", " listeners ", " explain "]
+                    .iter()
+                    .any(|word| step.command.contains(word));
             if asks {
                 let what = format!("{} prints {shown}", step.command);
                 let seen = wait_until(&what, PATIENCE, async || {
