@@ -19,7 +19,9 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             continue;
         };
         shared.consensus.snapshot(last).await;
-        let upto = shared.machine.meter.lock().snapshot_taken();
+        let peers = shared.consensus.status().peers;
+        let needed = |upto| shared.machine.behind.needed(upto, &peers);
+        let upto = shared.machine.meter.lock().snapshot_taken(needed);
         if let Some(upto) = upto {
             shared.consensus.purge(upto.min(last.index)).await;
         }

@@ -23,6 +23,7 @@
 //! requests, texts for clients, TLS between members.
 
 mod batch;
+mod behind;
 mod blocking;
 mod compact;
 mod config;

@@ -27,6 +27,7 @@ use tokio::sync::Notify;
 
 use crate::{
     Stop,
+    behind::Behind,
     machine::SnapshotData,
     method,
     stop::StopCell,
@@ -44,6 +45,8 @@ pub(crate) struct Links {
     pub(crate) stop: StopCell,
     /// Told when the others say that we were removed.
     pub(crate) removed: Arc<Notify>,
+    /// Told of snapshots on their way.
+    pub(crate) behind: Arc<Behind>,
     /// A stream whose peer leaves a request unanswered for so long is given up; else the leader could never purge its log.
     pub(crate) stuck: Duration,
 }
@@ -214,7 +217,15 @@ impl<C: Types> RaftNetworkV2<C> for Link {
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         option: RPCOption,
     ) -> Result<SnapshotResponse<C>, StreamingError<C>> {
-        snapshot::send(self, vote, snapshot, cancel, option.hard_ttl()).await
+        let behind = &self.links.behind;
+        if let Some(last) = &snapshot.meta.last_log_id {
+            behind.sending(self.to, last.index);
+        }
+        let sent = snapshot::send(self, vote, snapshot, cancel, option.hard_ttl()).await;
+        if sent.is_err() {
+            behind.failed(self.to);
+        }
+        sent
     }
 
     async fn transfer_leader(

@@ -60,6 +60,7 @@ pub(crate) async fn start<C: Types>(
         addresses: config.addresses.clone(),
         stop: stop.clone(),
         removed: machine.removed.clone(),
+        behind: machine.behind.clone(),
         stuck: 2 * config.election,
     };
     let raft = Raft::<C, StateMachine>::new(

@@ -10,6 +10,9 @@ const MARK_PROPOSALS: u64 = 256;
 /// Bytes between two marks.
 const MARK_BYTES: u64 = 1 << 20;
 
+/// How many times the bytes that it may hold otherwise the log holds for members that catch up.
+const HELD_TIMES: u64 = 4;
+
 /// Where the counts stood at an entry.
 #[derive(Clone, Copy, Debug, Default)]
 struct Mark {
@@ -75,17 +78,26 @@ impl LogMeter {
             || self.now.bytes - self.snapshot.bytes >= self.bounds.bytes_max
     }
 
-    /// A snapshot of all up to now was taken. Returns the index up to which the log may go.
-    pub(crate) fn snapshot_taken(&mut self) -> Option<u64> {
+    /// A snapshot of all up to now was taken. Returns the index up to which the log may go; `needed` is told where the log would be cut,
+    /// and says up to where nobody needs it, if somebody needs it.
+    pub(crate) fn snapshot_taken(
+        &mut self,
+        needed: impl FnOnce(u64) -> Option<u64>,
+    ) -> Option<u64> {
         self.snapshot = self.now;
         let proposals = self
             .now
             .proposals
             .saturating_sub(self.bounds.proposals_keep);
         let bytes = self.now.bytes.saturating_sub(self.bounds.bytes_max);
+        let goes = |mark: &&Mark| mark.proposals <= proposals || mark.bytes <= bytes;
+        let held_bytes = HELD_TIMES.saturating_mul(self.bounds.bytes_max);
+        let too_long = self.now.bytes.saturating_sub(held_bytes);
+        let cut = self.marks.iter().take_while(goes).last()?.index;
+        let cut = needed(cut).map_or(cut, |needed| needed.min(cut));
         let mut upto = None;
-        while let Some(mark) = self.marks.front()
-            && (mark.proposals <= proposals || mark.bytes <= bytes)
+        while let Some(mark) = self.marks.front().filter(goes)
+            && (mark.index <= cut || mark.bytes <= too_long)
         {
             upto = Some(mark.index);
             self.marks.pop_front();
@@ -131,7 +143,7 @@ mod tests {
         for index in 0..10_000 {
             meter.applied(index, 1, 100);
         }
-        let upto = meter.snapshot_taken().unwrap();
+        let upto = meter.snapshot_taken(|_| None).unwrap();
         assert!((4_700..5_000).contains(&upto), "{upto}");
         assert!(!meter.applied(10_000, 1, 100));
     }
@@ -142,7 +154,35 @@ mod tests {
         for index in 0..100 {
             meter.applied(index, 1, 1 << 20);
         }
-        assert_eq!(meter.snapshot_taken(), Some(35));
+        assert_eq!(meter.snapshot_taken(|_| None), Some(35));
+    }
+
+    #[test]
+    fn what_somebody_needs_is_held_up_to_a_bound() {
+        let mut meter = LogMeter::new(BOUNDS, 0);
+        for index in 0..200 {
+            meter.applied(index, 1, 1 << 20);
+        }
+        let told = std::cell::Cell::new(0);
+        let needs = |needed| {
+            let told = &told;
+            move |upto| {
+                told.set(upto);
+                Some(needed)
+            }
+        };
+        assert_eq!(meter.snapshot_taken(needs(20)), Some(20));
+        assert_eq!(told.get(), 135);
+        assert_eq!(meter.snapshot_taken(needs(20)), None);
+        for index in 200..300 {
+            meter.applied(index, 1, 1 << 20);
+        }
+        assert_eq!(
+            meter.snapshot_taken(needs(20)),
+            Some(43),
+            "256 MiB are held"
+        );
+        assert_eq!(meter.snapshot_taken(|_| None), Some(235));
     }
 
     #[test]

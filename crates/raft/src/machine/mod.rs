@@ -37,6 +37,7 @@ pub(crate) use snapshot::{Builder, SnapshotData};
 
 use crate::{
     AppliedEntry, Observer, Remedy, Stop, batch,
+    behind::Behind,
     blocking::blocking,
     heard::Heard,
     id,
@@ -91,6 +92,8 @@ pub(crate) struct Machine {
     members_version: watch::Sender<u64>,
     /// Whether there are other members.
     pub(crate) sole: Arc<Sole>,
+    /// Members that are sent snapshots.
+    pub(crate) behind: Arc<Behind>,
     /// When a leader was last heard.
     pub(crate) heard: Heard,
     /// This member was removed, by an applied entry or in the words of the others.
@@ -143,6 +146,7 @@ impl Machine {
             removed: Arc::default(),
             receiving: Arc::new(Semaphore::new(1)),
             sole: Arc::new(Sole::new(parts.member_id)),
+            behind: Arc::default(),
             heard: Heard::new(parts.runtime.clock.clone()),
             applied_term: watch::Sender::new(0),
             members_version: watch::Sender::new(0),
