@@ -4,15 +4,11 @@ use anyhow::Result;
 
 use super::{
     Stage,
-    beside::{With, beside},
+    beside::{Putting, With, beside},
     cost::{self, Cost},
     grouped,
-    place::ends,
 };
-use crate::{
-    load::{Load, Op, Stop, grants, renewals},
-    rounds::DATASET,
-};
+use crate::load::{Load, Stop, grants, renewals};
 
 /// Clients that grant and renew.
 const CLIENTS: usize = 64;
@@ -21,20 +17,12 @@ const CLIENTS: usize = 64;
 pub(super) fn run(stage: &mut Stage<'_>) -> Result<()> {
     let count = stage.sizes.leases;
     let length = stage.sizes.length();
-    let clusters = [stage.start(1, &[])?, stage.start(1, &[])?];
-    let mut members = Vec::new();
-    for cluster in &clusters {
-        let (addresses, servers) = ends(&cluster.members[0])?;
-        DATASET.lay(&addresses, &servers)?;
-        let mut puts = Op::Put.workload(&DATASET, 1, &addresses, &servers)?;
-        // The first puts take memory of their own.
-        Cost::measure(length, &mut *puts, &addresses, &servers)?;
-        servers.settle()?;
-        members.push((addresses, servers, puts));
-    }
+    let mut members = [Putting::start(stage)?, Putting::start(stage)?];
     let title = format!("{} leases", grouped(count));
     stage.progress(&title);
-    let (addresses, servers, _) = &members[With::It as usize];
+    let Putting {
+        addresses, servers, ..
+    } = &members[With::It as usize];
     let before = servers.rss_bytes()?;
     let (mut granting, ids) = grants(count)?;
     let load = Load::closed(CLIENTS, Stop::Answers(count as u64));
@@ -45,7 +33,11 @@ pub(super) fn run(stage: &mut Stage<'_>) -> Result<()> {
     stage.found("RSS per lease", "bytes", memory);
 
     // As many leases as clients on the member that has no others, against all of them on the one that has.
-    let (few_addresses, few_servers, _) = &members[With::Nothing as usize];
+    let Putting {
+        addresses: few_addresses,
+        servers: few_servers,
+        ..
+    } = &members[With::Nothing as usize];
     let (mut granting, few_ids) = grants(CLIENTS)?;
     let load = Load::closed(CLIENTS, Stop::Answers(CLIENTS as u64));
     cost::good(load.run(&mut granting, few_addresses, few_servers)?)?;
@@ -60,10 +52,7 @@ pub(super) fn run(stage: &mut Stage<'_>) -> Result<()> {
     let what = format!("keepalive of {title}, to one of {CLIENTS}");
     cost::ratios(stage, &what, &of_all, &of_few, None);
 
-    beside(stage, &title, |_, state| {
-        let (addresses, servers, puts) = &mut members[state as usize];
-        Cost::measure(length, &mut **puts, addresses, servers)
-    })?;
+    beside(stage, &title, |_, state| members[state as usize].cost())?;
     stage.remark("leases without keys, of ten hours; puts with them go to one member, puts without to another of the same kind, which stands beside it");
     Ok(())
 }
