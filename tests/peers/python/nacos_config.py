@@ -14,8 +14,10 @@ import nacos
 nacos.client.Manager = lambda: types.SimpleNamespace(list=list)
 
 
-def say(answer, *before):
-    print(">", *before, json.dumps(answer, ensure_ascii=False), flush=True)
+def say(answer, before=""):
+    # In one piece that begins a line: threads of the library print beside.
+    sys.stdout.write(f"\n> {before}{json.dumps(answer, ensure_ascii=False)}\n")
+    sys.stdout.flush()
 
 
 address, namespace, directory = sys.argv[1:]
@@ -29,7 +31,7 @@ client.set_options(
 
 
 def told(params):
-    say(params["content"], "told")
+    say(params["content"], "told ")
 
 
 for line in sys.stdin:
