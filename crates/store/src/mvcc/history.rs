@@ -10,56 +10,34 @@
 //! ```
 //!
 //! A run is merged with its neighbour while that one is not longer. So the chain is logarithmic in length, a push costs a few copies
-//! of items on average, and a key that was written once needs neither runs nor slots.
+//! of items on average. Slots and [runs](super::run) keep of a change only what does not follow from the one before it.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    iter,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU32, Ordering},
+    },
+};
 
-use super::revision::Revision;
+use super::{item::Item, run::Run};
 
 /// Items that are appended to a shared history before the key gets a new one.
 const SLOTS: usize = 3;
-
-/// One change of a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Item {
-    /// Revision of the change.
-    pub(crate) main: i64,
-    /// Revision that began the generation; 0 in a tombstone.
-    pub(crate) create: i64,
-    /// Number of writes in the generation, this one included; 0 in a tombstone.
-    pub(crate) version: i64,
-    /// Place of the change in its command.
-    pub(crate) sub: u32,
-}
-
-impl Item {
-    pub(crate) fn revision(&self) -> Revision {
-        Revision {
-            main: self.main,
-            sub: i64::from(self.sub),
-        }
-    }
-
-    /// Whether it ends a generation.
-    pub(crate) fn is_tombstone(&self) -> bool {
-        self.version == 0
-    }
-}
 
 /// All changes of a key that compaction has not removed; never empty.
 #[derive(Debug)]
 pub(crate) struct History {
     older: Option<Arc<Run>>,
-    first: Item,
-    /// Filled from the front; a slot is filled once.
-    slots: OnceLock<Box<[OnceLock<Item>; SLOTS]>>,
-}
-
-#[derive(Debug)]
-struct Run {
-    /// Ascending.
-    items: Box<[Item]>,
-    older: Option<Arc<Run>>,
+    // The first item. As a field of its own it would end in padding.
+    main: i64,
+    create: i64,
+    version: i64,
+    sub: u32,
+    /// Places of the items after the first, each written before its revision is.
+    subs: [AtomicU32; SLOTS],
+    /// Their revisions, filled from the front and each once: 0 where free, negative for a tombstone.
+    mains: [AtomicI64; SLOTS],
 }
 
 /// What a compaction leaves of a history.
@@ -75,87 +53,108 @@ pub(super) enum Compacted {
 
 impl History {
     pub(crate) fn new(first: Item) -> Self {
+        Self::after(None, first)
+    }
+
+    fn after(older: Option<Arc<Run>>, first: Item) -> Self {
         Self {
-            older: None,
-            first,
-            slots: OnceLock::new(),
+            older,
+            main: first.main,
+            create: first.create,
+            version: first.version,
+            sub: first.sub,
+            subs: Default::default(),
+            mains: Default::default(),
         }
     }
 
     /// One of these changes, ascending; `None` if there are none.
     pub(super) fn of(mut items: Vec<Item>) -> Option<Self> {
         let newest = items.pop()?;
-        let older = (!items.is_empty()).then(|| Run::push(None, items.into()));
-        Some(Self {
-            older,
-            ..Self::new(newest)
-        })
+        let older = (!items.is_empty()).then(|| Run::push(None, items));
+        Some(Self::after(older, newest))
     }
 
-    /// Appends a change, which is newer than all others, if there is a slot left. Only for the writer.
+    /// Appends a change, which is newer than all others, if there is a slot for it. Only for the writer.
     #[must_use]
     pub(super) fn push(&self, item: Item) -> bool {
-        let slots = self.slots.get_or_init(Box::default);
-        let free = slots.iter().find(|slot| slot.get().is_none());
-        free.is_some_and(|slot| slot.set(item).is_ok())
+        let mut slots = self.mains.iter().zip(&self.subs);
+        let free = slots.find(|(main, _)| main.load(Ordering::Relaxed) == 0);
+        let Some((main, sub)) = free.filter(|_| self.newest().leads_to(&item)) else {
+            return false;
+        };
+        sub.store(item.sub, Ordering::Relaxed);
+        let sign = if item.is_tombstone() { -1 } else { 1 };
+        main.store(sign * item.main, Ordering::Release);
+        true
     }
 
     /// A history with all changes of this one and a newer one.
     pub(super) fn grown(&self, item: Item) -> Self {
-        let recent: Box<[Item]> = self.recent().rev().copied().collect();
-        Self {
-            older: Some(Run::push(self.older.clone(), recent)),
-            ..Self::new(item)
-        }
+        let recent = self.recent().collect();
+        Self::after(Some(Run::push(self.older.clone(), recent)), item)
     }
 
     /// The newest change. Only for the writer: readers ask for a revision.
-    pub(crate) fn newest(&self) -> &Item {
-        self.recent().next().unwrap_or(&self.first)
+    pub(crate) fn newest(&self) -> Item {
+        self.recent().last().unwrap_or(self.first())
     }
 
     /// The newest change at or before `main`.
-    pub(crate) fn at(&self, main: i64) -> Option<&Item> {
+    pub(crate) fn at(&self, main: i64) -> Option<Item> {
         self.last(|item| item.main <= main)
     }
 
     /// The newest change that satisfies `is_early`, which holds for a change if it holds for a later one.
-    fn last(&self, is_early: impl Fn(&Item) -> bool) -> Option<&Item> {
-        let recent = self.recent().find(|item| is_early(item));
-        recent.or_else(|| {
-            let run = self.runs().find(|run| is_early(&run.items[0]))?;
-            let early = run.items.partition_point(&is_early);
-            Some(&run.items[early - 1])
-        })
+    fn last(&self, is_early: impl Fn(&Item) -> bool) -> Option<Item> {
+        let recent = self.recent().take_while(&is_early).last();
+        recent.or_else(|| self.runs().find_map(|run| run.last(&is_early)))
     }
 
-    /// The changes that are not in a run, newest first.
-    fn recent(&self) -> impl DoubleEndedIterator<Item = &Item> {
-        let slots = self.slots.get().into_iter().flat_map(|slots| slots.iter());
-        let slots = slots.filter_map(OnceLock::get).rev();
-        slots.chain(std::iter::once(&self.first))
+    fn first(&self) -> Item {
+        Item {
+            main: self.main,
+            create: self.create,
+            version: self.version,
+            sub: self.sub,
+        }
+    }
+
+    /// The changes that are not in a run, ascending.
+    fn recent(&self) -> impl Iterator<Item = Item> {
+        let slots = self.mains.iter().zip(&self.subs);
+        let later = slots.scan(self.first(), |last, (main, sub)| {
+            let main = main.load(Ordering::Acquire);
+            let sub = sub.load(Ordering::Relaxed);
+            *last = last.then(main.abs(), sub, main < 0);
+            (main != 0).then_some(*last)
+        });
+        iter::once(self.first()).chain(later)
     }
 
     /// Newest first.
     fn runs(&self) -> impl Iterator<Item = &Run> {
-        std::iter::successors(self.older.as_deref(), |run: &&Run| Run::older(run))
+        iter::successors(self.older.as_deref(), |run: &&Run| run.older())
     }
 
-    /// All changes, newest first.
-    fn items(&self) -> impl Iterator<Item = &Item> {
-        let older = self.runs().flat_map(|run| run.items.iter().rev());
-        self.recent().chain(older)
+    /// All changes, newest first, a run at a time.
+    fn items(&self) -> impl Iterator<Item = Item> {
+        let recent: Vec<Item> = self.recent().collect();
+        let older = self.runs().map(|run| run.items().collect());
+        iter::once(recent)
+            .chain(older)
+            .flat_map(|items: Vec<Item>| items.into_iter().rev())
     }
 
     /// The change that a compaction at `main` keeps: the newest one at or before it, unless that is an older tombstone.
-    pub(crate) fn kept_at(&self, main: i64) -> Option<&Item> {
+    pub(crate) fn kept_at(&self, main: i64) -> Option<Item> {
         self.at(main)
             .filter(|item| !item.is_tombstone() || item.main == main)
     }
 
     /// The change that etcd's hash at `main` counts as kept: the live one, but not if a generation ended in the same revision before
     /// it (a transaction can delete a key and put it again).
-    pub(super) fn hashed_at(&self, main: i64) -> Option<&Item> {
+    pub(super) fn hashed_at(&self, main: i64) -> Option<Item> {
         let item = self.at(main).filter(|item| !item.is_tombstone())?;
         let place = (item.main, item.sub);
         let before = self.last(|other| (other.main, other.sub) < place);
@@ -166,29 +165,15 @@ impl History {
     /// What a compaction at `main` leaves.
     pub(super) fn compact(&self, main: i64) -> Compacted {
         let kept = self.kept_at(main);
-        let oldest = self.runs().last().map_or(&self.first, |run| &run.items[0]);
+        let oldest = self.runs().last().and_then(|run| run.items().next());
+        let oldest = oldest.unwrap_or(self.first());
         if oldest.main > main || Some(oldest) == kept {
             return Compacted::Unchanged;
         }
         let later = self.items().take_while(|item| item.main > main);
-        let mut left: Vec<Item> = later.chain(kept).copied().collect();
+        let mut left: Vec<Item> = later.chain(kept).collect();
         left.reverse();
         Self::of(left).map_or(Compacted::Nothing, Compacted::Part)
-    }
-}
-
-impl Run {
-    fn older(&self) -> Option<&Run> {
-        self.older.as_deref()
-    }
-
-    /// Puts a run before others, merged with those that are not longer.
-    fn push(mut older: Option<Arc<Run>>, mut items: Box<[Item]>) -> Arc<Run> {
-        while let Some(run) = older.as_ref().filter(|run| run.items.len() <= items.len()) {
-            items = run.items.iter().chain(&items[..]).copied().collect();
-            older = run.older.clone();
-        }
-        Arc::new(Run { items, older })
     }
 }
 
@@ -196,26 +181,17 @@ impl Run {
 mod tests {
     use super::*;
 
-    fn item(main: i64, version: i64) -> Item {
-        Item {
-            main,
-            create: 1,
-            version,
-            sub: 0,
-        }
-    }
-
     /// A history of revisions 1, 3, 5 … of which every seventh is a tombstone, and the same as a plain list.
     fn sample(len: i64) -> (History, Vec<Item>) {
-        let items: Vec<Item> = (0..len)
-            .map(|i| item(2 * i + 1, if i % 7 == 6 { 0 } else { i + 1 }))
-            .collect();
-        let mut history = History::new(items[0]);
-        for item in &items[1..] {
-            if !history.push(*item) {
-                history = history.grown(*item);
+        let first = Item::first(1, 0);
+        let (mut history, mut items) = (History::new(first), vec![first]);
+        for i in 1..len {
+            let item = history.newest().then(2 * i + 1, 0, i % 7 == 6);
+            if !history.push(item) {
+                history = history.grown(item);
             }
             assert_eq!(history.newest(), item);
+            items.push(item);
         }
         (history, items)
     }
@@ -225,8 +201,12 @@ mod tests {
         for len in [1, 2, 3, 4, 6, 7, 8, 63, 64, 1000] {
             let (history, items) = sample(len);
             for main in 0..2 * len + 2 {
-                let expected = items.iter().rev().find(|item| item.main <= main);
-                assert_eq!(history.at(main), expected, "length {len}, revision {main}");
+                let expected = items.iter().rfind(|item| item.main <= main);
+                assert_eq!(
+                    history.at(main).as_ref(),
+                    expected,
+                    "length {len}, revision {main}"
+                );
             }
         }
     }
@@ -248,12 +228,12 @@ mod tests {
                 let kept: Vec<Item> = base.into_iter().chain(later).copied().collect();
                 let mut left: Vec<Item> = match history.compact(at) {
                     Compacted::Unchanged => items.iter().rev().copied().collect(),
-                    Compacted::Part(history) => history.items().copied().collect(),
+                    Compacted::Part(history) => history.items().collect(),
                     Compacted::Nothing => vec![],
                 };
                 left.reverse();
                 assert_eq!(left, kept, "length {len}, compacted at {at}");
-                let untouched = history.items().eq(items.iter().rev());
+                let untouched = history.items().eq(items.iter().rev().copied());
                 assert!(untouched, "others share this history");
             }
         }
@@ -261,6 +241,20 @@ mod tests {
 
     #[test]
     fn a_key_that_was_written_once_costs_little() {
-        assert!(size_of::<History>() <= 56);
+        assert!(size_of::<History>() <= 72);
+    }
+
+    #[test]
+    fn what_an_imported_database_says_is_kept_as_it_is() {
+        let first = Item::first(5, 0);
+        let odd = Item {
+            version: 9,
+            ..first.put(7, 3)
+        };
+        let history = History::new(first);
+        assert!(!history.push(odd), "no slot has room for its version");
+        let history = history.grown(odd);
+        assert!(history.items().eq([odd, first]));
+        assert_eq!(history.at(6), Some(first));
     }
 }

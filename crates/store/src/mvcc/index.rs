@@ -5,8 +5,9 @@ use std::{collections::HashMap, sync::Arc};
 use imbl::OrdMap;
 
 use super::{
-    history::{Compacted, History, Item},
+    history::{Compacted, History},
     interval::Interval,
+    item::Item,
     revision::Revision,
 };
 
@@ -58,36 +59,17 @@ impl Gathered {
 impl Index {
     /// Records a write; gives the shared key and the item with its place in the generation.
     pub(crate) fn put(&mut self, key: &[u8], main: i64, sub: u32) -> (Key, Item) {
-        let first = Item {
-            main,
-            create: main,
-            version: 1,
-            sub,
-        };
         let Some((shared, history)) = self.keys.get_key_value(key) else {
+            let first = Item::first(main, sub);
             return (self.insert(key, first), first);
         };
-        let last = *history.newest();
-        let item = if last.is_tombstone() {
-            first
-        } else {
-            Item {
-                create: last.create,
-                version: last.version + 1,
-                ..first
-            }
-        };
+        let item = history.newest().put(main, sub);
         (self.append(shared.clone(), &history.clone(), item), item)
     }
 
     /// Ends the generation of a live key.
     pub(crate) fn tombstone(&mut self, key: &[u8], main: i64, sub: u32) {
-        let item = Item {
-            main,
-            create: 0,
-            version: 0,
-            sub,
-        };
+        let item = Item::tombstone(main, sub);
         match self.keys.get_key_value(key) {
             Some((shared, history)) => self.append(shared.clone(), &history.clone(), item),
             None => self.insert(key, item),
@@ -115,7 +97,7 @@ impl Index {
     }
 
     /// The item under which the key was live at `main`.
-    pub(crate) fn live(&self, key: &[u8], main: i64) -> Option<&Item> {
+    pub(crate) fn live(&self, key: &[u8], main: i64) -> Option<Item> {
         self.history(key)?
             .at(main)
             .filter(|item| !item.is_tombstone())
@@ -126,7 +108,7 @@ impl Index {
         &'a self,
         interval: &'a Interval,
         main: i64,
-    ) -> impl Iterator<Item = (&'a Key, &'a Item)> + use<'a> {
+    ) -> impl Iterator<Item = (&'a Key, Item)> + use<'a> {
         let keys = (!interval.is_empty()).then(|| self.keys.range::<_, [u8]>(interval.bounds()));
         keys.into_iter()
             .flatten()

@@ -13,9 +13,9 @@ use catena_api::{
 };
 
 use super::{
-    history::Item,
     index::{Index, Key},
     interval::Interval,
+    item::Item,
     records::Records,
 };
 use crate::{Error, Fatal, ReadError};
@@ -90,7 +90,7 @@ impl<'a> ReadView<'a> {
             if limit.is_none_or(|limit| found.len() < limit) {
                 found.push(Found {
                     key,
-                    item: *item,
+                    item,
                     kv: None,
                 });
             }
@@ -103,7 +103,7 @@ impl<'a> ReadView<'a> {
         let (target, order) = (request.sort_target(), request.sort_order());
         if target == SortTarget::Value {
             for found in found.iter_mut() {
-                found.kv = Some(self.record(&found.item)?);
+                found.kv = Some(self.record(found.item)?);
             }
         }
         match target {
@@ -137,12 +137,12 @@ impl<'a> ReadView<'a> {
             }
             .encode()),
             (false, Some(kv)) => Ok(kv),
-            (false, None) => self.record(&found.item),
+            (false, None) => self.record(found.item),
         }
     }
 
     /// The record of a live item.
-    pub(crate) fn record(&self, item: &Item) -> Result<KeyValue, Fatal> {
+    pub(crate) fn record(&self, item: Item) -> Result<KeyValue, Fatal> {
         self.records.get(item.revision())
     }
 
@@ -247,7 +247,7 @@ impl StreamCursor {
         if !self.request.count_only {
             found.extend(rest.by_ref().take(keys).map(|(key, item)| Found {
                 key,
-                item: *item,
+                item,
                 kv: None,
             }));
         }
