@@ -52,8 +52,10 @@ impl KeyValueView {
             (MOD_REVISION, self.mod_revision),
             (VERSION, self.version),
         ];
-        // One byte of tag and at most ten of varint for each number, one and ten for the head of each of the two byte strings.
-        let mut raw = BytesMut::with_capacity(self.key.len() + self.value.len() + 66);
+        let numbers_len: usize = numbers.iter().map(|(_, number)| number_len(*number)).sum();
+        let bytes_len = bytes_len(&self.key) + bytes_len(&self.value);
+        // Exactly: it is kept as long as anybody may ask for it.
+        let mut raw = BytesMut::with_capacity(bytes_len + numbers_len + number_len(self.lease));
         put_bytes(KEY, &self.key, &mut raw);
         for (tag, number) in numbers {
             put_number(tag, number, &mut raw);
@@ -308,8 +310,11 @@ impl EventParts {
     }
 
     fn encode(&self) -> Event {
-        let mut raw = BytesMut::new();
-        put_number(EVENT_TYPE, i64::from(self.kind), &mut raw);
+        let pairs = [&self.kv, &self.prev_kv].into_iter().flatten();
+        let pairs_len: usize = pairs.map(|kv| bytes_len(&kv.raw)).sum();
+        let kind = i64::from(self.kind);
+        let mut raw = BytesMut::with_capacity(number_len(kind) + pairs_len);
+        put_number(EVENT_TYPE, kind, &mut raw);
         for (tag, kv) in [(EVENT_KV, &self.kv), (EVENT_PREV_KV, &self.prev_kv)] {
             if let Some(kv) = kv {
                 put_message(tag, &kv.raw, &mut raw);
@@ -368,6 +373,22 @@ fn put_number(tag: u32, number: i64, buf: &mut BytesMut) {
     }
 }
 
+/// What [`put_number`] writes, with a tag of one byte.
+fn number_len(number: i64) -> usize {
+    match number {
+        0 => 0,
+        _ => 1 + encoding::encoded_len_varint(number as u64),
+    }
+}
+
+/// What [`put_bytes`] writes, with a tag of one byte.
+fn bytes_len(bytes: &Bytes) -> usize {
+    match bytes.len() {
+        0 => 0,
+        len => 1 + encoding::encoded_len_varint(len as u64) + len,
+    }
+}
+
 fn put_bytes(tag: u32, bytes: &Bytes, buf: &mut BytesMut) {
     if !bytes.is_empty() {
         put_message(tag, bytes, buf);
@@ -401,6 +422,20 @@ mod tests {
         assert_eq!(kv.view(), sample());
         assert_eq!(KeyValue::decode(kv.as_encoded().clone()).unwrap(), kv);
         assert_eq!(&kv.encode_to_vec()[..], &kv.as_encoded()[..]);
+    }
+
+    #[test]
+    fn lengths_are_those_of_what_is_written() {
+        let mut raw = BytesMut::new();
+        for number in [0, 1, 127, 128, 1 << 40, i64::MAX, -1] {
+            put_number(VERSION, number, &mut raw);
+            assert_eq!(number_len(number), raw.split().len(), "{number}");
+        }
+        for len in [0, 1, 127, 128, 20_000] {
+            let bytes = Bytes::from(vec![7; len]);
+            put_bytes(VALUE, &bytes, &mut raw);
+            assert_eq!(bytes_len(&bytes), raw.split().len(), "{len}");
+        }
     }
 
     #[test]

@@ -53,7 +53,8 @@ impl<'a> Writer<'a> {
             lease_exists,
             revision,
             compacted,
-            changes: Vec::new(),
+            // Most commands are one put.
+            changes: Vec::with_capacity(1),
         }
     }
 

@@ -41,7 +41,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             compaction_batch_limit: 1000,
-            history_bytes: 16 << 20,
+            history_bytes: 8 << 20,
             inbox_bytes: 1 << 20,
             // A kilobyte or two each: as many as etcd's own benchmark makes.
             watches_max: 1 << 20,

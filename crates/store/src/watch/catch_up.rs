@@ -95,9 +95,9 @@ impl WatchStream {
             .batches
             .partition_point(|batch| batch.revision < next);
         for batch in &stretch.batches[first..] {
-            for event in batch.events.iter() {
+            for event in batch.events() {
                 if watch.filters.pass(event.kind()) && watch.interval.contains(event.key()) {
-                    events.push(event.event(batch.revision, watch.prev_kv, state)?);
+                    events.push(event.event(watch.prev_kv, state)?);
                     *bytes += event.bytes();
                 }
             }

@@ -7,48 +7,69 @@ use catena_api::{Event, EventType, KeyValueView};
 
 use crate::{Fatal, mvcc::Change, state::State};
 
-/// Bytes that an event takes in memory beside its record, roughly.
+/// Bytes that an event takes in memory beside its record, roughly, before anybody wanted it.
 const EVENT_BYTES: usize = 160;
 
 /// The events of one revision, in order.
 #[derive(Debug)]
 pub(crate) struct Batch {
     pub(crate) revision: i64,
-    pub(crate) events: Box<[Occurrence]>,
+    changes: Box<[Change]>,
+    /// One for each change, from when somebody wanted the first.
+    encoded: OnceLock<Box<[Encoded]>>,
     /// What it takes in memory.
     pub(crate) bytes: usize,
 }
 
-/// One event, encoded when somebody wants it.
-#[derive(Debug)]
-pub(crate) struct Occurrence {
-    change: Change,
+/// One event of a batch.
+#[derive(Clone, Copy)]
+pub(crate) struct Occurrence<'a> {
+    batch: &'a Batch,
+    change: &'a Change,
+    place: usize,
+}
+
+/// What watchers got of an event.
+#[derive(Debug, Default)]
+struct Encoded {
     plain: OnceLock<Event>,
     with_previous: OnceLock<Event>,
 }
 
 impl Batch {
     pub(crate) fn new(revision: i64, changes: Vec<Change>) -> Self {
-        let events: Box<[Occurrence]> = changes.into_iter().map(Occurrence::new).collect();
-        let bytes = events.iter().map(Occurrence::bytes).sum();
-        Self {
+        let mut batch = Self {
             revision,
-            events,
-            bytes,
-        }
+            changes: changes.into(),
+            encoded: OnceLock::new(),
+            bytes: 0,
+        };
+        batch.bytes = batch.events().map(|event| event.bytes()).sum();
+        batch
+    }
+
+    /// The events, in order.
+    pub(crate) fn events(&self) -> impl Iterator<Item = Occurrence<'_>> {
+        (0..self.changes.len()).filter_map(|place| self.event(place))
+    }
+
+    /// The event in this place.
+    pub(crate) fn event(&self, place: usize) -> Option<Occurrence<'_>> {
+        Some(Occurrence {
+            batch: self,
+            change: self.changes.get(place)?,
+            place,
+        })
+    }
+
+    fn encoded(&self) -> &[Encoded] {
+        let none_yet = || self.changes.iter().map(|_| Encoded::default()).collect();
+        self.encoded.get_or_init(none_yet)
     }
 }
 
-impl Occurrence {
-    fn new(change: Change) -> Self {
-        Self {
-            change,
-            plain: OnceLock::new(),
-            with_previous: OnceLock::new(),
-        }
-    }
-
-    pub(crate) fn key(&self) -> &[u8] {
+impl<'a> Occurrence<'a> {
+    pub(crate) fn key(&self) -> &'a [u8] {
         &self.change.key
     }
 
@@ -62,37 +83,32 @@ impl Occurrence {
     }
 
     /// The event as a watcher gets it: with the previous pair if it wants it, unless that revision is compacted by now.
-    pub(crate) fn event(
-        &self,
-        revision: i64,
-        prev_kv: bool,
-        state: &State,
-    ) -> Result<Event, Fatal> {
-        let is_lost = revision - 1 < state.ledger.compacted;
+    pub(crate) fn event(&self, prev_kv: bool, state: &State) -> Result<Event, Fatal> {
+        let encoded = &self.batch.encoded()[self.place];
+        let is_lost = self.batch.revision - 1 < state.ledger.compacted;
         if !prev_kv || is_lost {
-            return Ok(self.plain.get_or_init(|| self.encode(revision)).clone());
+            return Ok(encoded.plain.get_or_init(|| self.encode()).clone());
         }
-        if let Some(event) = self.with_previous.get() {
+        if let Some(event) = encoded.with_previous.get() {
             return Ok(event.clone());
         }
-        let event = self.encode_with_previous(revision, state)?;
-        Ok(self.with_previous.get_or_init(|| event).clone())
+        let event = self.encode_with_previous(state)?;
+        Ok(encoded.with_previous.get_or_init(|| event).clone())
     }
 
-    fn encode(&self, revision: i64) -> Event {
+    fn encode(&self) -> Event {
         match self.change.kind {
             EventType::Put => Event::new(EventType::Put, &self.change.kv, None),
-            EventType::Delete => {
-                Event::new(EventType::Delete, &self.deleted(revision).encode(), None)
-            }
+            EventType::Delete => Event::new(EventType::Delete, &self.deleted().encode(), None),
         }
     }
 
     /// The previous pair is that of the revision before; there is none if the event created the key.
-    fn encode_with_previous(&self, revision: i64, state: &State) -> Result<Event, Fatal> {
+    fn encode_with_previous(&self, state: &State) -> Result<Event, Fatal> {
+        let revision = self.batch.revision;
         let kv = match self.change.kind {
             EventType::Put => self.change.kv.clone(),
-            EventType::Delete => self.deleted(revision).encode(),
+            EventType::Delete => self.deleted().encode(),
         };
         let is_creation = kv.view().create_revision == revision;
         let previous = match is_creation {
@@ -102,10 +118,10 @@ impl Occurrence {
         Ok(Event::new(self.change.kind, &kv, previous.as_ref()))
     }
 
-    fn deleted(&self, revision: i64) -> KeyValueView {
+    fn deleted(&self) -> KeyValueView {
         KeyValueView {
             key: Bytes::copy_from_slice(self.key()),
-            mod_revision: revision,
+            mod_revision: self.batch.revision,
             ..KeyValueView::default()
         }
     }

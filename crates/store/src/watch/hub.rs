@@ -18,7 +18,7 @@ use bytes::Bytes;
 use catena_api::EventType;
 
 use super::{
-    event::Batch,
+    event::{Batch, Occurrence},
     inbox::{Inbox, InboxLoad},
     ranges::Ranges,
 };
@@ -119,19 +119,16 @@ impl Interest {
         self.inbox.push_lagging(self.id, next.max(self.from));
     }
 
-    fn wants(&self, batch: &Batch, place: usize) -> bool {
-        batch.revision >= self.from && self.filters.pass(batch.events[place].kind())
+    fn wants(&self, batch: &Batch, event: Occurrence<'_>) -> bool {
+        batch.revision >= self.from && self.filters.pass(event.kind())
     }
 
     /// Places of the wanted events.
     fn pick(&self, batch: &Batch) -> Vec<u32> {
-        let wanted = |place: &usize| {
-            self.wants(batch, *place) && self.interval.contains(batch.events[*place].key())
-        };
-        (0..batch.events.len())
-            .filter(wanted)
-            .map(|place| place as u32)
-            .collect()
+        let events = (0..).zip(batch.events());
+        let wanted = events
+            .filter(|(_, event)| self.wants(batch, *event) && self.interval.contains(event.key()));
+        wanted.map(|(place, _)| place).collect()
     }
 }
 
@@ -184,12 +181,12 @@ impl Hub {
 
     fn deliver(&mut self, batch: &Arc<Batch>) {
         let mut wanted: BTreeMap<u64, (Arc<Interest>, Vec<u32>)> = BTreeMap::new();
-        for (place, event) in batch.events.iter().enumerate() {
+        for (place, event) in (0..).zip(batch.events()) {
             let mut visit = |interest: &Arc<Interest>| {
-                if interest.wants(batch, place) {
+                if interest.wants(batch, event) {
                     let entry = wanted.entry(interest.id);
                     let (_, picked) = entry.or_insert_with(|| (interest.clone(), Vec::new()));
-                    picked.push(place as u32);
+                    picked.push(place);
                 }
             };
             if let Some(interests) = self.keys.get(event.key()) {

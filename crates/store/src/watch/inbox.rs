@@ -68,9 +68,8 @@ impl Item {
     pub(super) fn bytes(&self) -> usize {
         let events = match self {
             Item::Events { batch, picked, .. } => {
-                let events = picked
-                    .iter()
-                    .filter_map(|place| batch.events.get(*place as usize));
+                let events = picked.iter();
+                let events = events.filter_map(|place| batch.event(*place as usize));
                 events.map(|event| event.bytes()).sum()
             }
             Item::Lagging { .. } | Item::Progress { .. } => 0,

@@ -335,9 +335,9 @@ fn live(
     watch.had_events = true;
     let places = picked
         .iter()
-        .filter_map(|place| batch.events.get(*place as usize));
+        .filter_map(|place| batch.event(*place as usize));
     let events = places
-        .map(|event| event.event(batch.revision, watch.prev_kv, state))
+        .map(|event| event.event(watch.prev_kv, state))
         .collect::<Result<_, Fatal>>()?;
     Ok(Delivery {
         watch_id,

@@ -32,7 +32,7 @@ use crate::error::Fatal;
 
 /// Memory for pages. The key index answers most questions without the engine, and the records that are asked for again are kept apart
 /// from it; so this serves the pages of the batch being written, and behind it stands the system's page cache.
-const CACHE_BYTES: usize = 16 << 20;
+const CACHE_BYTES: usize = 8 << 20;
 
 /// redb's file within the directory.
 const FILE: &str = "db.redb";
