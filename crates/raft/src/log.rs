@@ -8,7 +8,10 @@ use std::{
     fmt::Debug,
     io,
     ops::{Bound, RangeBounds},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -31,6 +34,9 @@ use crate::{
 /// Bytes of entries that one request to a follower carries, as etcd's `maxSizePerMsg`; a larger entry goes alone.
 const REQUEST_BYTES_MAX: usize = 1 << 20;
 
+/// An entry for which consensus waits itself, at most.
+const HERE_BYTES_MAX: usize = 64 << 10;
+
 /// Bytes of entries that are read ahead for apply: a follower that catches up reads its whole log through this window.
 const APPLY_BYTES_MAX: usize = 1 << 20;
 
@@ -40,6 +46,8 @@ pub(crate) struct Log {
     runtime: Runtime,
     wal: Wal,
     sole: Arc<Sole>,
+    /// Another member leads, by the last vote.
+    is_led: Arc<AtomicBool>,
     observer: Arc<dyn Observer>,
 }
 
@@ -54,6 +62,7 @@ impl Log {
             runtime,
             wal,
             sole,
+            is_led: Arc::new(AtomicBool::new(false)),
             observer,
         }
     }
@@ -85,6 +94,22 @@ impl Log {
         done: impl FnOnce(Result<(), Error>) + Send + 'static,
     ) -> io::Result<()> {
         self.wal.append(records, done).await.map_err(failed)
+    }
+
+    /// Whether consensus has nothing better to do than to wait for the disk: nobody else is to be told of the entry, and if more
+    /// were asked for at once, there would be more than one.
+    fn has_time_for(&self, records: &[Record]) -> bool {
+        let is_one_small = match records {
+            [Record::Entry { data, .. }] => data.len() <= HERE_BYTES_MAX,
+            _ => false,
+        };
+        is_one_small && (self.sole.is() || self.is_led.load(Ordering::Relaxed))
+    }
+
+    /// The last vote is this one.
+    fn voted(&self, ballot: Ballot) {
+        let is_led = ballot.elected && ballot.candidate != self.sole.own();
+        self.is_led.store(is_led, Ordering::Relaxed);
     }
 
     /// Appends records that nobody waits for: a failure reaches every later append.
@@ -174,7 +199,11 @@ impl<C: Types> RaftLogReader<C> for Log {
 
     async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
         match self.wal.vote() {
-            Some(vote) => Ok(Some(wire::decode(&vote)?)),
+            Some(vote) => {
+                let vote = wire::decode(&vote)?;
+                self.voted(Ballot::of(&vote));
+                Ok(Some(vote))
+            }
             None => Ok(None),
         }
     }
@@ -212,6 +241,7 @@ impl<C: Types> RaftLogStorage<C> for Log {
         })
         .await?;
         synced.await.unwrap_or(Err(Error::Closed)).map_err(failed)?;
+        self.voted(Ballot::of(vote));
         self.observer.voted(Ballot::of(vote));
         Ok(())
     }
@@ -236,7 +266,7 @@ impl<C: Types> RaftLogStorage<C> for Log {
         I: IntoIterator<Item = Entry> + Send,
         I::IntoIter: Send,
     {
-        let records = entries
+        let records: Vec<Record> = entries
             .into_iter()
             .inspect(|entry| self.sole.appending(entry))
             .map(|entry| Record::Entry {
@@ -244,10 +274,12 @@ impl<C: Types> RaftLogStorage<C> for Log {
                 data: encode_entry(&entry),
             })
             .collect();
-        self.append_records(records, |result| {
-            callback.io_completed(result.map_err(failed))
-        })
-        .await
+        let done = |result: Result<_, _>| callback.io_completed(result.map_err(failed));
+        if self.has_time_for(&records) {
+            let appended = self.wal.append_here(records, done).await;
+            return appended.map_err(failed);
+        }
+        self.append_records(records, done).await
     }
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {

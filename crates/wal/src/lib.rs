@@ -35,6 +35,7 @@
 //! What is deliberately absent: retries, compression, and any reading of what an entry means.
 
 mod cache;
+mod desk;
 mod error;
 mod index;
 mod keeper;

@@ -81,27 +81,30 @@ impl Shared {
         self.wake.notify_one();
     }
 
-    /// The next appends to write, about `bytes_max`; `None` once the log is closed and nothing waits.
-    pub(crate) async fn next(&self, bytes_max: usize) -> Option<Vec<Pending>> {
+    /// Waits for something to write, or for the end; whether the log is closed.
+    pub(crate) async fn called(&self) -> bool {
         loop {
             {
-                let mut state = self.state.lock();
-                let mut bytes = 0;
-                let fits = state.queue.iter().take_while(|append| {
-                    let fits = bytes == 0 || bytes + append.bytes <= bytes_max;
-                    bytes += append.bytes;
-                    fits
-                });
-                let count = fits.count();
-                if count > 0 {
-                    return Some(state.queue.drain(..count).collect());
-                }
-                if state.closing {
-                    return None;
+                let state = self.state.lock();
+                if state.closing || state.failed.is_some() || !state.queue.is_empty() {
+                    return state.closing;
                 }
             }
             self.wake.notified().await;
         }
+    }
+
+    /// The next appends to write, about `bytes_max`, if any are queued.
+    pub(crate) fn next(&self, bytes_max: usize) -> Option<Vec<Pending>> {
+        let mut state = self.state.lock();
+        let mut bytes = 0;
+        let fits = state.queue.iter().take_while(|append| {
+            let fits = bytes == 0 || bytes + append.bytes <= bytes_max;
+            bytes += append.bytes;
+            fits
+        });
+        let count = fits.count();
+        (count > 0).then(|| state.queue.drain(..count).collect())
     }
 
     /// The appends up to `sequence`, which held `permits`, are in the file.
@@ -128,6 +131,8 @@ impl Shared {
         self.state.lock().failed.get_or_insert(reason.clone());
         self.room.close();
         self.ended.send_replace(Some(reason));
+        // The writer's thread, if the log ended in the hands of a caller.
+        self.wake.notify_one();
     }
 }
 
@@ -139,6 +144,11 @@ impl State {
             None if self.closing => Err(Error::Closed),
             None => Ok(()),
         }
+    }
+
+    /// Appends that nobody has written yet.
+    pub(crate) fn queued(&self) -> usize {
+        self.queue.len()
     }
 
     /// Lets all see the records and the writer write them; nothing of it if one of them is refused.

@@ -11,15 +11,20 @@ use bytes::Bytes;
 use catena_runtime::Runtime;
 use tokio::sync::oneshot;
 
-use crate::{Error, Record, cache::Cache, index::Gather, recover, shared::Shared, writer::Writer};
+use crate::{
+    Error, Record, cache::Cache, desk::Desk, index::Gather, recover, shared::Shared, writer::Writer,
+};
 
 /// Bytes by which a segment grows if it was not prepared ahead: few enough to zero in passing.
 const STEP_BYTES: u64 = 4 << 20;
 
+/// Appends that may be queued before commit marks wake the writer.
+const LAZY_QUEUED_MAX: usize = 64;
+
 /// What a waiting record costs beside its bytes, so that many small ones are bounded too.
 const RECORD_OVERHEAD_BYTES: usize = 64;
 
-/// Sees what the writer does; called on its thread, so it must be quick.
+/// Sees what the writer does; called by the writer, so it must be quick.
 pub trait Observer: Send + Sync + 'static {
     /// A sync took `took`; `bytes` were written for it.
     fn synced(&self, took: Duration, bytes: usize);
@@ -89,6 +94,7 @@ pub struct Torn {
 #[derive(Clone)]
 pub struct Wal {
     shared: Arc<Shared>,
+    desk: Arc<Desk>,
     _open: Arc<Open>,
 }
 
@@ -126,25 +132,57 @@ impl Wal {
         let shared = Arc::new(shared);
         let files = (opened.segments, opened.tail, opened.lock);
         let writer = Writer::new(runtime, shared.clone(), dir.to_owned(), options, files)?;
-        runtime
-            .tasks
-            .spawn_thread("wal-writer", Box::pin(writer.run()));
+        let desk = Arc::new(Desk::new(writer));
+        let (its_shared, its_desk) = (shared.clone(), desk.clone());
+        let run = async move { its_desk.run(&its_shared).await };
+        runtime.tasks.spawn_thread("wal-writer", Box::pin(run));
         let open = Arc::new(Open(shared.clone()));
         let wal = Self {
             shared,
+            desk,
             _open: open,
         };
         Ok((wal, recovered))
     }
 
-    /// Appends records, all or none. They are seen by every handle when this returns; `done` is called once, in order, on the
-    /// writer's thread, when a sync covers them, or with the error that ended the log. If this returns an error, nothing was
-    /// appended and `done` is not called. Waits, without blocking the thread, while [`Options::queue_bytes`] are queued.
+    /// Appends records, all or none. They are seen by every handle when this returns; `done` is called once, in order, by the
+    /// writer, when a sync covers them, or with the error that ended the log. If this returns an error, nothing was appended and
+    /// `done` is not called. Waits, without blocking the thread, while [`Options::queue_bytes`] are queued.
+    ///
+    /// Commit marks by themselves do not wake the writer: they are written with what comes next, or when the log is closed.
     pub async fn append(
         &self,
         records: Vec<Record>,
         done: impl FnOnce(Result<(), Error>) + Send + 'static,
     ) -> Result<(), Error> {
+        let can_wait = !records.is_empty() && records.iter().all(Record::is_lazy);
+        let queued = self.enqueue(records, done).await?;
+        if !can_wait || queued > LAZY_QUEUED_MAX {
+            self.shared.wake();
+        }
+        Ok(())
+    }
+
+    /// The same for who has nothing better to do than to wait: unless the writer is at work or the disk is slow, it is done here, in
+    /// disk calls that block, and `done` is called before this returns. It must not be dropped before that.
+    pub async fn append_here(
+        &self,
+        records: Vec<Record>,
+        done: impl FnOnce(Result<(), Error>) + Send + 'static,
+    ) -> Result<(), Error> {
+        self.enqueue(records, done).await?;
+        if !self.desk.serve_here().await {
+            self.shared.wake();
+        }
+        Ok(())
+    }
+
+    /// Puts records into the queue; how many appends then are there.
+    async fn enqueue(
+        &self,
+        records: Vec<Record>,
+        done: impl FnOnce(Result<(), Error>) + Send + 'static,
+    ) -> Result<usize, Error> {
         for record in &records {
             record.check()?;
         }
@@ -158,10 +196,8 @@ impl Wal {
             return Err(Error::Closed);
         };
         state.enqueue(records, (bytes, permits), Box::new(done))?;
-        drop(state);
         room.forget();
-        self.shared.wake();
-        Ok(())
+        Ok(state.queued())
     }
 
     /// Appends records and waits until they are durable.

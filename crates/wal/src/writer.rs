@@ -1,6 +1,6 @@
 //! The one that writes: drains what waits, writes once, syncs once, calls back in order.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use catena_runtime::{File, Runtime};
 
@@ -17,6 +17,12 @@ use crate::{
 
 /// Bytes that one write takes from the queue: beyond this a larger write gains nothing and delays the first callback.
 const BATCH_BYTES_MAX: usize = 8 << 20;
+
+/// A sync that took longer says that the disk is slow: nobody but the writer's own thread should wait for the next one.
+const QUICK_SYNC: Duration = Duration::from_millis(5);
+
+/// What a segment has left when it may soon have to be changed for the next, which takes several syncs.
+const NEARLY_FULL_BYTES: u64 = 1 << 20;
 
 /// Callbacks that may wait for a sync that only commit marks ask for; then they get one of their own.
 const LAZY_MAX: usize = 1024;
@@ -42,6 +48,8 @@ pub(crate) struct Writer {
     moves: Vec<Move>,
     /// The last segment holds no record yet.
     fresh: bool,
+    /// What the last sync took.
+    last_sync: Duration,
     /// Ours until nothing is written any more.
     lock: Arc<dyn File>,
 }
@@ -93,7 +101,7 @@ impl Writer {
         let last = segments.last().expect("a log has a segment");
         let allocated = last.file.len().map_err(Error::io("read", &last.path))?;
         let view = shared.state.lock().view.clone();
-        Ok(Self {
+        let mut writer = Self {
             keeper: Keeper::start(runtime, &dir, options.segment_bytes),
             runtime: runtime.clone(),
             view,
@@ -108,28 +116,36 @@ impl Writer {
             buf: Vec::new(),
             moves: Vec::new(),
             fresh: false,
+            last_sync: Duration::ZERO,
             lock,
-        })
+        };
+        writer.remove_purged();
+        Ok(writer)
     }
 
-    /// Serves until the log is closed or fails.
-    pub(crate) async fn run(mut self) {
-        self.remove_purged();
-        loop {
-            let Some(pending) = self.shared.next(BATCH_BYTES_MAX).await else {
-                break;
-            };
-            if let Err(error) = self.serve(pending).await {
-                return self.fail(error).await;
-            }
+    /// Whether what it does next should not take long.
+    pub(crate) fn is_quick(&self) -> bool {
+        let end = self.tail.end.offset + NEARLY_FULL_BYTES;
+        self.last_sync <= QUICK_SYNC && end <= self.options.segment_bytes
+    }
+
+    /// Writes what is queued.
+    pub(crate) async fn serve(&mut self) -> Result<(), Error> {
+        while let Some(appends) = self.shared.next(BATCH_BYTES_MAX) {
+            self.take(appends).await?;
         }
+        Ok(())
+    }
+
+    /// Ends the log; nothing is queued any more.
+    pub(crate) async fn close(mut self) {
         match self.finish().await {
             Ok(()) => self.end(Error::Closed).await,
             Err(error) => self.fail(error).await,
         }
     }
 
-    async fn serve(&mut self, appends: Vec<Pending>) -> Result<(), Error> {
+    async fn take(&mut self, appends: Vec<Pending>) -> Result<(), Error> {
         let mut batch = Batch::new(appends);
         let written = self.write(&mut batch).await;
         self.waiting.append(&mut batch.dones);
@@ -235,8 +251,9 @@ impl Writer {
                 .sync()
                 .map_err(Error::io("sync", &segment.path))?;
             self.watermark = self.tail.end.offset;
+            self.last_sync = self.runtime.clock.now().saturating_sub(began);
             if let Some(observer) = &self.options.observer {
-                observer.synced(self.runtime.clock.now().saturating_sub(began), bytes);
+                observer.synced(self.last_sync, bytes);
             }
         }
         if let Some((durable, _)) = self.waiting.last() {
@@ -327,7 +344,7 @@ impl Writer {
     }
 
     /// The first failure is the last thing that this log does.
-    async fn fail(mut self, error: Error) {
+    pub(crate) async fn fail(mut self, error: Error) {
         let queued = self.shared.refuse(error.clone());
         let waiting = self.waiting.drain(..).map(|(_, done)| done);
         for done in waiting.chain(queued) {
