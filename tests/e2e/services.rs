@@ -736,8 +736,6 @@ async fn an_operator_publishes_and_takes_back(g: &Ground<'_>) -> Result<()> {
         ensure!(told.contains(part), "{part}: {told}");
     }
     ensure!(config(&["ls", "shop"])?.contains("app.toml"));
-    let (code, printed) = watch.interrupt().await?;
-    ensure!(code == 0, "{printed}");
 
     let answer = get(&gateway.address, "/v1/config/default/shop/app.toml").await?;
     ensure!(answer.status == 200, "{answer:?}");
@@ -745,6 +743,27 @@ async fn an_operator_publishes_and_takes_back(g: &Ground<'_>) -> Result<()> {
     let nacos = "/nacos/v1/cs/configs?dataId=app.toml&group=shop";
     let answer = get(&gateway.address, nacos).await?;
     ensure!(answer.body == "port = 1\n", "{answer:?}");
+
+    let refused = run(&["rm", "shop", "app.toml", "--expect=2"])?.err()?;
+    ensure!(refused.contains("at version 3"), "{refused}");
+    ensure!(config(&["get", "shop", "app.toml"])? == "port = 1\n");
+    let told = config(&["rm", "shop", "app.toml", "--expect=3"])?;
+    ensure!(
+        told == "default/shop/app.toml: taken away; its history stays\n",
+        "{told}"
+    );
+    watch.prints("- app.toml").await?;
+    let gone = run(&["rm", "shop", "app.toml"])?.err()?;
+    ensure!(gone.contains("does not exist"), "{gone}");
+    ensure!(!config(&["ls", "shop"])?.contains("app.toml"));
+    ensure!(config(&["history", "shop", "app.toml"])?.contains("rollback to 1"));
+    let answer = get(&gateway.address, "/v1/config/default/shop/app.toml").await?;
+    ensure!(answer.status == 404, "{answer:?}");
+    let told = config(&["put", "shop", "app.toml", &two])?;
+    ensure!(told.contains("version 4 is published"), "{told}");
+    config(&["rm", "shop", "app.toml"])?;
+    let (code, printed) = watch.interrupt().await?;
+    ensure!(code == 0, "{printed}");
     let (code, printed) = gateway.running.terminate().await?;
     ensure!(code == 0, "{printed}");
     g.ok(&["del", "--prefix", "/config"])?;

@@ -8,6 +8,11 @@ use axum::{
     body::Body,
     http::{Request, Response},
 };
+use catena_client::{
+    Kv,
+    pb::TxnRequest,
+    request::{self, Operation},
+};
 use catena_gateway::{Gateway, GatewayOptions, UserCalls, config_api, nacos};
 use catena_middleware::{
     Health, Outbound, RouteLimits,
@@ -28,16 +33,22 @@ use crate::{
     cases,
     config::rate,
     ground::{Case, Ground, PATIENCE},
+    switch::Switch,
 };
 
 pub(crate) const CASES: &[Case] = cases![
     documents_are_published_by_condition,
+    documents_are_deleted_by_condition,
     versions_are_listed_compared_and_brought_back,
     a_long_poll_ends_with_a_publication_or_unchanged,
     gray_documents_are_set_promoted_and_taken_back,
     what_breaks_a_schema_is_named,
+    what_is_no_id_of_an_event_is_refused,
     no_web_page_reaches_it,
 ];
+
+/// Documents that are published in one transaction.
+pub(crate) const TOGETHER: [&str; 2] = ["one.toml", "two.toml"];
 
 /// The API over a case's store.
 pub(crate) struct Api {
@@ -72,7 +83,12 @@ pub(crate) fn gateway(more: Router) -> Result<Chained<Router>> {
 
 impl Api {
     pub(crate) fn new(ground: &Ground) -> Result<Self> {
-        let center = ConfigCenter::new(ground.kv.clone());
+        Self::over(ground, ground.kv.clone())
+    }
+
+    /// The API over another way to the case's store.
+    fn over(ground: &Ground, kv: Arc<dyn Kv>) -> Result<Self> {
+        let center = ConfigCenter::new(kv);
         let closing = CancellationToken::new();
         Ok(Self {
             gateway: gateway(config_api::router(center.clone(), closing.clone()))?,
@@ -134,6 +150,26 @@ impl Api {
             .publish(&self.name, rate(n), Expect::Any)
             .await?;
         Ok(())
+    }
+
+    /// Publishes two documents, and then both once more in one transaction as somebody's own program can; gives its revision.
+    pub(crate) async fn publish_together(&self, ground: &Ground) -> Result<i64> {
+        let mut success = Vec::new();
+        for doc in TOGETHER {
+            let name = self.name.app().document(doc)?;
+            self.center.publish(&name, rate(1), Expect::Any).await?;
+            for root in ["config", "config-meta"] {
+                let key = format!("/{root}/v1/{}/user/{doc}", ground.namespace());
+                let stands = ground.text(&key).await?;
+                success.push(request::put(key, stands).op());
+            }
+        }
+        let txn = TxnRequest {
+            success,
+            ..TxnRequest::default()
+        };
+        let answer = ground.kv.txn(txn).await?;
+        Ok(answer.header.context("a header")?.revision)
     }
 }
 
@@ -206,6 +242,41 @@ async fn documents_are_published_by_condition(ground: &Ground) -> Result<()> {
     Ok(())
 }
 
+async fn documents_are_deleted_by_condition(ground: &Ground) -> Result<()> {
+    let api = Api::new(ground)?;
+    let delete = async |condition: &[(&str, &str)]| {
+        let (status, tag, body) = api.call("DELETE", "/main.toml", condition, None).await?;
+        anyhow::Ok((status, tag, body["reason"].clone()))
+    };
+    for absent in [("if-match", "*"), ("if-match", "\"1\"")] {
+        let (status, _, reason) = delete(&[absent]).await?;
+        ensure!((status, &reason) == (404, &json!("CONFIG_NOT_FOUND")));
+    }
+    api.publish(1).await?;
+    api.publish(2).await?;
+    ensure!(delete(&[]).await?.0 == 428);
+    for other in [("if-match", "\"1\""), ("if-none-match", "*")] {
+        let (status, tag, reason) = delete(&[other]).await?;
+        ensure!((status, &*tag, &reason) == (412, "\"2\"", &json!("CONFIG_CONFLICT")));
+    }
+    let (status, ..) = api.call("GET", "/main.toml", &[], None).await?;
+    ensure!(status == 200, "it stands until somebody knows it");
+    let (status, _, reason) = delete(&[("if-match", "\"2\"")]).await?;
+    ensure!((status, &reason) == (204, &Value::Null));
+    let (status, ..) = api.call("GET", "/main.toml", &[], None).await?;
+    ensure!(status == 404);
+    ensure!(delete(&[("if-match", "*")]).await?.0 == 404);
+    let (_, _, body) = api.call("GET", "/main.toml/history", &[], None).await?;
+    let versions = body["data"].as_array().context("a list")?;
+    ensure!(versions.len() == 2, "{body}");
+    let absent = [("if-none-match", "*")];
+    let (status, tag, _) = api
+        .call("PUT", "/main.toml", &absent, content("a = 1"))
+        .await?;
+    ensure!((status, &*tag) == (200, "\"3\""), "it goes on counting");
+    Ok(())
+}
+
 async fn versions_are_listed_compared_and_brought_back(ground: &Ground) -> Result<()> {
     let api = Api::new(ground)?;
     for n in 1..=3 {
@@ -269,7 +340,7 @@ async fn a_long_poll_ends_with_a_publication_or_unchanged(ground: &Ground) -> Re
 }
 
 /// Reads events until there are as many as wanted: id, event and data of each.
-pub(crate) async fn events(body: &mut Body, wanted: usize) -> Result<Vec<(i64, String, Value)>> {
+pub(crate) async fn events(body: &mut Body, wanted: usize) -> Result<Vec<(String, String, Value)>> {
     let mut text = String::new();
     let mut found = Vec::new();
     while found.len() < wanted {
@@ -288,12 +359,20 @@ pub(crate) async fn events(body: &mut Body, wanted: usize) -> Result<Vec<(i64, S
             };
             if let (Some(id), Some(kind), Some(data)) = (field("id"), field("event"), field("data"))
             {
-                found.push((id.parse()?, kind, serde_json::from_str(&data)?));
+                found.push((id, kind, serde_json::from_str(&data)?));
             }
             text = rest.to_owned();
         }
     }
     Ok(found)
+}
+
+/// A stream of events after one that was seen.
+async fn follow_after(api: &Api, seen: &str) -> Result<Body> {
+    let header = [("last-event-id", seen)];
+    let response = api.send("GET", "/events", &header, None).await?;
+    ensure!(response.status() == 200, "{response:?}");
+    Ok(response.into_body())
 }
 
 pub(crate) async fn events_go_on_where_the_client_left(ground: &Ground) -> Result<()> {
@@ -323,11 +402,8 @@ pub(crate) async fn events_go_on_where_the_client_left(ground: &Ground) -> Resul
     ensure!(told[0].2.get("content").is_none(), "values are not told");
     drop(body);
     api.publish(5).await?;
-    let last = told[1].0.to_string();
-    let response = api
-        .send("GET", "/events", &[("last-event-id", &last)], None)
-        .await?;
-    let mut body = response.into_body();
+    let last = &told[1].0;
+    let mut body = follow_after(&api, last).await?;
     let told = events(&mut body, 2).await?;
     let versions: Vec<_> = told
         .iter()
@@ -337,6 +413,103 @@ pub(crate) async fn events_go_on_where_the_client_left(ground: &Ground) -> Resul
     api.closing.cancel();
     let end = timeout(PATIENCE, async { while body.frame().await.is_some() {} });
     end.await.context("who leaves ends streams")?;
+    Ok(())
+}
+
+/// The ids of events, and whose they are, up to the first of `main.toml`.
+async fn until_main(body: &mut Body) -> Result<Vec<(String, String)>> {
+    let mut told = Vec::new();
+    loop {
+        for (id, _, data) in events(body, 1).await? {
+            let doc = data["doc"].as_str().context("a document")?;
+            told.push((id, doc.to_owned()));
+        }
+        if told.iter().any(|(_, doc)| doc == "main.toml") {
+            return Ok(told);
+        }
+    }
+}
+
+pub(crate) async fn a_revision_is_told_whole(ground: &Ground) -> Result<()> {
+    let switch = Switch::new(ground.kv.clone());
+    let api = Api::over(ground, switch.clone())?;
+    let response = api.send("GET", "/events", &[], None).await?;
+    let mut body = response.into_body();
+    let known = events(&mut body, 1).await?;
+    ensure!(known[0].1 == "documents", "{known:?}");
+    let revision = api.publish_together(ground).await?;
+    let (first, second) = (format!("{revision}.1"), format!("{revision}.2"));
+    // Each was published alone before. Then the client leaves between the two.
+    let told = events(&mut body, 3).await?;
+    ensure!(told[2].0 == first, "{told:?}");
+    drop(body);
+    api.publish(1).await?;
+    let [one, two] = TOGETHER;
+    for (seen, expected) in [
+        (format!("{revision}.0"), &[one, two, "main.toml"][..]),
+        (first.clone(), &[two, "main.toml"]),
+        (second.clone(), &["main.toml"]),
+        (format!("{revision}.{}", u64::MAX), &["main.toml"]),
+        (revision.to_string(), &["main.toml"]),
+    ] {
+        let told = until_main(&mut follow_after(&api, &seen).await?).await?;
+        let docs: Vec<_> = told.iter().map(|(_, doc)| doc).collect();
+        ensure!(docs == expected, "after {seen}: {told:?}");
+        let second_told = told.iter().find(|(_, doc)| doc == two);
+        ensure!(second_told.is_none_or(|(id, _)| *id == second), "{told:?}");
+    }
+
+    // What is watched anew behind the client's back is not told again.
+    let mut body = follow_after(&api, &first).await?;
+    let told = events(&mut body, 1).await?;
+    ensure!(told[0].0 == second, "{told:?}");
+    switch.cut();
+    switch.join(ground.kv.clone());
+    for version in 1..=2 {
+        let told = events(&mut body, 1).await?;
+        ensure!(
+            told[0].2["doc"] == "main.toml" && told[0].2["version"] == version,
+            "{told:?}"
+        );
+        api.publish(version + 1).await?;
+    }
+    Ok(())
+}
+
+async fn what_is_no_id_of_an_event_is_refused(ground: &Ground) -> Result<()> {
+    let api = Api::new(ground)?;
+    for wrong in [
+        "",
+        ".",
+        "7.",
+        ".2",
+        "-1.2",
+        "7.2.1",
+        "%2B7",
+        "9223372036854775808",
+        "7.18446744073709551616",
+        "99999999999999999999999999999999.99999999999999999999999999999999",
+    ] {
+        let path = format!("/events?last-event-id={wrong}");
+        let (status, _, body) = api.call("GET", &path, &[], None).await?;
+        ensure!(
+            (status, &body["details"][0]["field"]) == (400, &json!("last-event-id")),
+            "{wrong}: {body}"
+        );
+        // The same in a header counts as none.
+        let mut body = follow_after(&api, wrong).await?;
+        ensure!(events(&mut body, 1).await?[0].1 == "documents", "{wrong}");
+    }
+    // What will not come for long is waited for.
+    for late in [
+        "9223372036854775807",
+        "9223372036854775806.1",
+        "9223372036854775807.18446744073709551615",
+    ] {
+        let path = format!("/events?last-event-id={late}");
+        let response = api.send("GET", &path, &[], None).await?;
+        ensure!(response.status() == 200, "{late}: {response:?}");
+    }
     Ok(())
 }
 
@@ -431,6 +604,7 @@ async fn no_web_page_reaches_it(ground: &Ground) -> Result<()> {
     }
     let (status, ..) = api.call("GET", "/main.toml", &[], None).await?;
     ensure!(status == 404, "nothing was published");
+    no_web_page_deletes(&api).await?;
     // A browser would let such a page read what comes.
     let handshake = [
         ("connection", "upgrade"),
@@ -450,5 +624,49 @@ async fn no_web_page_reaches_it(ground: &Ground) -> Result<()> {
     }
     let (status, _, body) = api.call("GET", "/events", &handshake[..2], None).await?;
     ensure!(status == 400, "half a handshake: {body}");
+    Ok(())
+}
+
+/// Forms cannot say `DELETE`, and scripts only once the browser has asked: with a body or without, this is how it asks.
+async fn no_web_page_deletes(api: &Api) -> Result<()> {
+    let any = ("if-match", "*");
+    api.publish(1).await?;
+    for origin in ["http://evil.example", "http://127.0.0.1:3000", "null"] {
+        let asks = [
+            ("origin", origin),
+            ("access-control-request-method", "DELETE"),
+            ("access-control-request-headers", "if-match"),
+        ];
+        let answer = api.send("OPTIONS", "/main.toml", &asks, None).await?;
+        let mut names = answer.headers().keys();
+        ensure!(
+            !names.any(|name| name.as_str().starts_with("access-control-")),
+            "{origin}: {answer:?}"
+        );
+    }
+    let (status, ..) = api
+        .call(
+            "DELETE",
+            "/main.toml",
+            &[any, ("host", "evil.example")],
+            None,
+        )
+        .await?;
+    ensure!(status == 421, "{status}");
+    let headers = [any, ("content-type", "text/plain")];
+    let (status, ..) = api
+        .call("DELETE", "/main.toml", &headers, content("a = 1"))
+        .await?;
+    ensure!(status == 415, "{status}");
+    // What forms send is not taken for another method.
+    for tells in ["x-http-method-override", "x-method-override"] {
+        let headers = [any, (tells, "DELETE")];
+        let (status, ..) = api
+            .call("POST", "/main.toml?_method=DELETE", &headers, content(""))
+            .await?;
+        ensure!(status == 405, "{tells}: {status}");
+    }
+    let (status, ..) = api.call("GET", "/main.toml", &[], None).await?;
+    ensure!(status == 200, "it stands still");
     Ok(())
 }

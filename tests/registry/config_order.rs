@@ -27,6 +27,8 @@ pub(crate) const CASES: &[Case] = cases![
     a_publication_reaches_a_hundred_processes,
     events_go_on_where_the_client_left,
     a_socket_goes_on_where_the_client_left,
+    a_revision_is_told_whole_to_who_leaves_within,
+    a_revision_is_told_whole_over_a_socket,
 ];
 
 /// Versions published while a process is cut off from the store again and again.
@@ -95,6 +97,14 @@ async fn events_go_on_where_the_client_left(ground: &Ground) -> Result<()> {
 
 async fn a_socket_goes_on_where_the_client_left(ground: &Ground) -> Result<()> {
     config_socket::events_go_on_where_the_client_left(ground).await
+}
+
+async fn a_revision_is_told_whole_to_who_leaves_within(ground: &Ground) -> Result<()> {
+    config_api::a_revision_is_told_whole(ground).await
+}
+
+async fn a_revision_is_told_whole_over_a_socket(ground: &Ground) -> Result<()> {
+    config_socket::a_revision_is_told_whole(ground).await
 }
 
 async fn each_version_is_applied_in_order_through_cuts(ground: &Ground) -> Result<()> {

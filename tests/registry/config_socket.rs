@@ -15,7 +15,7 @@ use tokio::{
 
 use crate::{
     cases,
-    config_api::{Api, events},
+    config_api::{Api, TOGETHER, events},
     ground::{Case, Ground, PATIENCE},
 };
 
@@ -101,6 +101,11 @@ fn versions(messages: &[Value]) -> Vec<u64> {
     messages.iter().map(version).collect()
 }
 
+fn id(message: &Value) -> Result<&str> {
+    let id = message["id"].as_str();
+    id.with_context(|| format!("an id that is a text: {message}"))
+}
+
 pub(crate) async fn events_go_on_where_the_client_left(ground: &Ground) -> Result<()> {
     let Some(program) = program()? else {
         return Ok(());
@@ -124,8 +129,7 @@ pub(crate) async fn events_go_on_where_the_client_left(ground: &Ground) -> Resul
     ensure!(versions(&told) == [2, 3, 4], "{told:?}");
 
     // The same as an event source is told.
-    let seen = first["id"].to_string();
-    let header = [("last-event-id", seen.as_str())];
+    let header = [("last-event-id", id(&first)?)];
     let response = api.send("GET", "/events", &header, None).await?;
     let told_so = events(&mut response.into_body(), 3).await?;
     let told_so: Vec<_> = told_so
@@ -136,7 +140,7 @@ pub(crate) async fn events_go_on_where_the_client_left(ground: &Ground) -> Resul
 
     drop(client);
     api.publish(5).await?;
-    let last = told[1]["id"].to_string();
+    let last = id(&told[1])?;
     let query = Client::start(&program, &api, at, &format!("?last-event-id={last}"), &[])?;
     let header = Client::start(&program, &api, at, "", &[&format!("Last-Event-ID={last}")])?;
     for client in [&query, &header] {
@@ -151,6 +155,40 @@ pub(crate) async fn events_go_on_where_the_client_left(ground: &Ground) -> Resul
     // No connection is left behind.
     serving.stop_accepting();
     timeout(PATIENCE, serving.finished()).await?;
+    Ok(())
+}
+
+pub(crate) async fn a_revision_is_told_whole(ground: &Ground) -> Result<()> {
+    let Some(program) = program()? else {
+        return Ok(());
+    };
+    let api = Api::new(ground)?;
+    let serving = listen(&api).await?;
+    let at = serving.address();
+    let revision = api.publish_together(ground).await?;
+    let before = format!("?last-event-id={}", revision - 1);
+    let client = Client::start(&program, &api, at, &before, &[])?;
+    let told = client.messages(1).await?;
+    ensure!(id(&told[0])? == format!("{revision}.1"), "{told:?}");
+    // It leaves after the first.
+    drop(client);
+    api.publish(1).await?;
+    let [one, two] = TOGETHER;
+    ensure!(told[0]["data"]["doc"] == one, "{told:?}");
+    let query = format!("?last-event-id={revision}.1");
+    let header = format!("Last-Event-ID={revision}.1");
+    for client in [
+        Client::start(&program, &api, at, &query, &[])?,
+        Client::start(&program, &api, at, "", &[&header])?,
+    ] {
+        let told = client.messages(1).await?;
+        ensure!(
+            id(&told[0])? == format!("{revision}.2") && told[0]["data"]["doc"] == two,
+            "{told:?}"
+        );
+        let told = client.messages(2).await?;
+        ensure!(told[1]["data"]["doc"] == "main.toml", "{told:?}");
+    }
     Ok(())
 }
 

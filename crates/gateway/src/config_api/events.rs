@@ -1,9 +1,9 @@
 //! Publications as they are made: as server-sent events, or as messages of a WebSocket for who asks for one.
 //!
-//! Both begin with `documents`, what is known of all of them, unless `Last-Event-ID` says up to which revision the client has
-//! seen; who cannot send that header says `?last-event-id=`. Then come `published` and `deleted`, each with its revision as id. Where
-//! history is compacted, `documents` comes again. An event says which version there is and not what it says: who wants it reads the
-//! document.
+//! Both begin with `documents`, what is known of all of them, with the revision as id, unless `Last-Event-ID` says which event the
+//! client saw last; who cannot send that header says `?last-event-id=`. Then come `published` and `deleted`, each with its revision and
+//! its number among the events of that revision as id: `7.1`, `7.2`. Where history is compacted, `documents` comes again. An event says
+//! which version there is and not what it says: who wants it reads the document.
 //!
 //! Nothing is fetched ahead: the next event is looked for when the client has taken the one before, so a slow one costs one event
 //! and not a queue.
@@ -33,7 +33,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{Api, body::App, fault::Result, socket};
+use super::{Api, body::App, fault::Result, place::Place, socket};
 use crate::extract::Query;
 
 /// What keeps the ways to the client open, and finds out that it has gone.
@@ -45,21 +45,22 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// What a client is told; as it stands, a message of a WebSocket.
 #[derive(Serialize)]
 pub(super) struct Event {
-    id: i64,
+    id: String,
     event: &'static str,
     data: serde_json::Value,
 }
 
 impl Event {
     /// None if the content is not JSON, which what is told here always is.
-    fn new(id: i64, event: &'static str, content: &impl Serialize) -> Option<Self> {
+    fn new(id: impl ToString, event: &'static str, content: &impl Serialize) -> Option<Self> {
         let data = serde_json::to_value(content).ok()?;
+        let id = id.to_string();
         Some(Self { id, event, data })
     }
 
     fn into_sse(self) -> sse::Event {
         let event = sse::Event::default().event(self.event);
-        event.id(self.id.to_string()).data(self.data.to_string())
+        event.id(self.id).data(self.data.to_string())
     }
 }
 
@@ -71,13 +72,14 @@ struct Told<'a> {
     meta: Option<&'a Meta>,
 }
 
-/// Where a client stands.
+/// A client that is told what happens.
 pub(super) struct Following {
     api: Api,
     app: AppName,
-    /// The next revision to be told; 0 if all is to be told first.
-    next: i64,
-    watch: Option<Watch>,
+    /// What it was told.
+    place: Place,
+    /// What happens, and how far that has been read: behind the client's place at first, if that is among the events of a revision.
+    watch: Option<(Watch, Place)>,
     /// The store is left alone until then.
     pause: Option<Instant>,
     _place: OwnedSemaphorePermit,
@@ -98,7 +100,7 @@ pub(super) async fn follow(
     let mut following = Following {
         api,
         app,
-        next: seen.map_or(0, |seen| seen.saturating_add(1)),
+        place: seen.unwrap_or(Place::START),
         watch: None,
         pause: None,
         _place: place,
@@ -134,19 +136,19 @@ fn wanted(
     }
 }
 
-/// The last revision that the client says it was told. A header that is not one counts as none, as that of any event source.
-fn seen(headers: &HeaderMap, mut query: Query) -> Result<Option<i64>> {
+/// What the client says it was told. A header that is no id counts as none, as that of any event source.
+fn seen(headers: &HeaderMap, mut query: Query) -> Result<Option<Place>> {
     let asked = query.text("last-event-id");
     query.finish()?;
     if let Some(text) = asked {
-        let seen = text.parse().map_err(|_not_one| {
-            let wrong = Violation::new("last-event-id", "integer", "must be the id of an event");
+        let seen = Place::of_id(&text).ok_or_else(|| {
+            let wrong = Violation::new("last-event-id", "id", "must be the id of an event");
             Error::invalid(vec![wrong])
         })?;
         return Ok(Some(seen));
     }
     let header = headers.get("last-event-id");
-    Ok(header.and_then(|id| id.to_str().ok()?.parse().ok()))
+    Ok(header.and_then(|id| Place::of_id(id.to_str().ok()?)))
 }
 
 impl Following {
@@ -178,22 +180,24 @@ impl Following {
 
     /// One step further; an event if there is one to tell.
     async fn step(&mut self) -> config::Result<Option<Event>> {
-        if self.next == 0 {
+        if self.place.revision() == 0 {
             let (documents, read_at) = self.api.center.documents(&self.app).await?;
-            self.next = read_at + 1;
+            self.place = Place::after(read_at);
             return Ok(Event::new(read_at, "documents", &documents));
         }
-        let watch = match &mut self.watch {
-            Some(watch) => watch,
-            None => {
-                let watch = self.api.center.watch_app(&self.app, self.next).await?;
-                self.watch = Some(watch);
-                return Ok(None);
-            }
+        let Some((watch, reached)) = &mut self.watch else {
+            let from = self.place.revision();
+            let watch = self.api.center.watch_app(&self.app, from).await?;
+            self.watch = Some((watch, self.place.of_watch()));
+            return Ok(None);
         };
         match watch.next().await {
             Ok(told) => {
-                self.next = told.revision + 1;
+                *reached = reached.next(told.revision);
+                if *reached <= self.place {
+                    return Ok(None);
+                }
+                self.place = *reached;
                 let kind = if told.meta.is_some() {
                     "published"
                 } else {
@@ -203,12 +207,12 @@ impl Following {
                     doc: &told.doc,
                     meta: told.meta.as_ref(),
                 };
-                Ok(Event::new(told.revision, kind, &content))
+                Ok(Event::new(self.place, kind, &content))
             }
             Err(error) => {
                 self.watch = None;
                 if is_compacted(&error) {
-                    self.next = 0;
+                    self.place = Place::START;
                     return Ok(None);
                 }
                 Err(error)

@@ -14,13 +14,15 @@
 //! | `PUT`, `DELETE …/{doc}/schema` | what the document must be |
 //!
 //! Documents named `events` or `listeners` are out of reach here. Who may call is not decided here: the chain around it takes writes as
-//! JSON only and checks the host, and the listener is on loopback.
+//! JSON only and checks the host, and the listener is on loopback. A `DELETE` needs no body: of pages of other sites a browser sends it
+//! only if it is allowed here when it asks, and nothing here allows it.
 
 mod body;
 mod document;
 mod events;
 pub(crate) mod fault;
 mod gray;
+mod place;
 mod socket;
 mod version;
 

@@ -1,4 +1,4 @@
-//! Publications over a WebSocket: each event is one text message, `{"id":7,"event":"published","data":{…}}`.
+//! Publications over a WebSocket: each event is one text message, `{"id":"7.1","event":"published","data":{…}}`.
 //!
 //! A client has nothing to say here but that it lives. One that does not answer pings is left; one that takes nothing is cut off by
 //! the connection's own limit, and costs one message until then.

@@ -58,6 +58,16 @@ pub(super) enum Verb {
         #[command(flatten)]
         author: Author,
     },
+    /// Take a document away, and what is given in its place to some instances
+    ///
+    /// Its history stays, and who publishes it again goes on counting.
+    Rm {
+        #[command(flatten)]
+        name: Name,
+        /// Only if this is the present version; 0 if the document was written by hand
+        #[arg(long, value_name = "VERSION")]
+        expect: Option<u64>,
+    },
     /// List the versions of a document, the newest first
     History {
         #[command(flatten)]
@@ -160,6 +170,13 @@ pub(super) async fn run(center: &ConfigCenter, namespace: &str, verb: Verb) -> R
                 Some(version) => Expect::Version(version),
             };
             published(&name, &center.publish(&name, change, expect).await?);
+            Ok(())
+        }
+        Verb::Rm { name, expect } => {
+            let name = name.document(namespace)?;
+            let expect = expect.map_or(Expect::Any, Expect::Version);
+            center.delete(&name, expect).await?;
+            crate::print(&format!("{name}: taken away; its history stays"));
             Ok(())
         }
         Verb::History { name } => history(center, &name.document(namespace)?).await,
