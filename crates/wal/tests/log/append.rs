@@ -1,8 +1,15 @@
 //! Appending, reading, reopening.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex, mpsc},
+    thread,
+    time::Duration,
+};
 
 use super::*;
+
+/// How long a disk may take.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn an_empty_log_stays_empty() {
@@ -214,4 +221,74 @@ async fn a_locked_directory_is_refused_until_it_is_closed() {
         Err(Error::Closed)
     ));
     open(dir.path()).unwrap();
+}
+
+#[tokio::test]
+async fn what_is_appended_here_is_done_when_that_returns() {
+    let dir = tempfile::tempdir().unwrap();
+    let (wal, _) = Wal::open(&Runtime::system(), dir.path(), Options::default()).unwrap();
+    let mut here = 0;
+    for index in 1..=100 {
+        let (done, durable) = mpsc::channel();
+        let done = move |result: Result<(), Error>| {
+            done.send((result.is_ok(), thread::current().id())).unwrap();
+        };
+        wal.append_here(entries([index], 1), done).await.unwrap();
+        // If a slow disk or a busy writer had it left to the writer's thread.
+        let (is_durable, by) = durable.recv_timeout(PATIENCE).unwrap();
+        assert!(is_durable);
+        here += usize::from(by == thread::current().id());
+        if index % 10 == 0 {
+            let copy = crashed(dir.path());
+            let (_, recovered) = open(copy.path()).unwrap();
+            assert_eq!(recovered.last, Some(index));
+        }
+    }
+    assert!(here > 0, "the writer was never idle");
+    wal.close().await;
+    let (wal, _) = open(dir.path()).unwrap();
+    assert_entries(&wal, 1..=100, |_| 1);
+}
+
+#[tokio::test]
+async fn appends_here_and_elsewhere_keep_their_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let (wal, _) = Wal::open(&Runtime::system(), dir.path(), Options::default()).unwrap();
+    let calls = Arc::new(Mutex::new(Vec::new()));
+    for index in 1..=600 {
+        let calls = calls.clone();
+        let done = move |result: Result<(), Error>| {
+            result.unwrap();
+            calls.lock().unwrap().push(index);
+        };
+        match index % 3 {
+            0 => wal.append_here(entries([index], 1), done).await.unwrap(),
+            _ => wal.append(entries([index], 1), done).await.unwrap(),
+        }
+    }
+    wal.sync().await.unwrap();
+    let expected: Vec<u64> = (1..=600).collect();
+    assert_eq!(*calls.lock().unwrap(), expected);
+    assert_entries(&wal, 1..=600, |_| 1);
+}
+
+#[tokio::test]
+async fn a_commit_mark_is_written_with_what_comes_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let (wal, _) = open(dir.path()).unwrap();
+    let mark = |index: u64| Record::Commit(index.to_string().into());
+    for index in 1..=20 {
+        wal.append(vec![mark(index)], |_| {}).await.unwrap();
+        assert_eq!(wal.commit(), Some(index.to_string().into()));
+        wal.write(entries([index], 1)).await.unwrap();
+        let copy = crashed(dir.path());
+        let (_, recovered) = open(copy.path()).unwrap();
+        assert_eq!(recovered.commit, Some(index.to_string().into()));
+    }
+    for index in 21..=1000 {
+        wal.append(vec![mark(index)], |_| {}).await.unwrap();
+    }
+    wal.close().await;
+    let (_, recovered) = open(dir.path()).unwrap();
+    assert_eq!(recovered.commit, Some("1000".into()));
 }

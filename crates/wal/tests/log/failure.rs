@@ -150,6 +150,26 @@ async fn a_failed_sync_is_final_and_never_tried_again() {
 }
 
 #[tokio::test]
+async fn a_sync_that_fails_here_ends_the_log_as_well() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Faulty::new();
+    let (wal, _) = Wal::open(&disk.runtime(), dir.path(), Options::default()).unwrap();
+    wal.write(entries(1..=3, 1)).await.unwrap();
+    disk.syncs.store(0, Ordering::SeqCst);
+    let failed = wal.failed();
+    let (calls, answer) = tokio::sync::oneshot::channel();
+    let done = move |result: Result<(), Error>| calls.send(result).unwrap();
+    wal.append_here(entries([4], 1), done).await.unwrap();
+    let error = answer.await.unwrap().unwrap_err();
+    assert!(matches!(error, Error::Io { action: "sync", .. }), "{error}");
+    assert_eq!(failed.await.to_string(), error.to_string());
+    assert!(wal.append_here(entries([5], 1), |_| {}).await.is_err());
+    wal.close().await;
+    let (wal, _) = open(dir.path()).unwrap();
+    assert_eq!(wal.bounds().0, Some(1), "the directory was let go");
+}
+
+#[tokio::test]
 async fn all_who_wait_get_the_error_in_order() {
     let dir = tempfile::tempdir().unwrap();
     let disk = Faulty::new();
