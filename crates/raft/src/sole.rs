@@ -33,11 +33,6 @@ impl Sole {
         }
     }
 
-    /// This member.
-    pub(crate) fn own(&self) -> u64 {
-        self.own
-    }
-
     /// Whether there is nobody else.
     pub(crate) fn is(&self) -> bool {
         self.alone.load(Ordering::SeqCst) > self.joined.load(Ordering::SeqCst)
