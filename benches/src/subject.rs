@@ -81,10 +81,13 @@ impl Subject {
         }
     }
 
-    /// Starts servers of a program with empty data directories and waits until all are ready.
+    /// Starts servers of a program with empty data directories and waits until all are ready. The leader comes first, so that who has
+    /// a single connection has it to the leader, whosesoever servers these are.
     pub(crate) async fn start(self, members: usize, program: Option<PathBuf>) -> Result<Running> {
         if self != Subject::Floor {
-            let cluster = self.start_cluster(members, program, &[]).await?;
+            let mut cluster = self.start_cluster(members, program, &[]).await?;
+            let leader = cluster.leader().await?;
+            cluster.members.rotate_left(leader);
             return Ok(Running::Cluster(cluster));
         }
         ensure!(members == 1, "a floor has one member");
