@@ -31,7 +31,7 @@ use crate::{
 /// Bytes of entries that one request to a follower carries, as etcd's `maxSizePerMsg`; a larger entry goes alone.
 const REQUEST_BYTES_MAX: usize = 1 << 20;
 
-/// An entry for which consensus waits itself, at most.
+/// Entries for which consensus waits itself, at most.
 const HERE_BYTES_MAX: usize = 64 << 10;
 
 /// Bytes of entries that are read ahead for apply: a follower that catches up reads its whole log through this window.
@@ -94,11 +94,11 @@ impl Log {
     /// were asked for at once, there would be more than one. A follower that waited would take a tenth longer for 64 clients, whose
     /// next entries come meanwhile.
     fn has_time_for(&self, records: &[Record]) -> bool {
-        let is_one_small = match records {
-            [Record::Entry { data, .. }] => data.len() <= HERE_BYTES_MAX,
-            _ => false,
-        };
-        is_one_small && self.sole.is()
+        let bytes = records.iter().map(|record| match record {
+            Record::Entry { data, .. } => data.len(),
+            _ => 0,
+        });
+        self.sole.is() && bytes.sum::<usize>() <= HERE_BYTES_MAX
     }
 
     /// Appends records that nobody waits for: a failure reaches every later append.

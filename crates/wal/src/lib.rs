@@ -11,7 +11,7 @@
 //! ```
 //!
 //! [`Wal::open`] recovers a directory and starts the writer; [`Wal::append`] returns when the records are readable by every
-//! handle, and calls back when they are durable. Old entries are read from the segments through an index of one position per
+//! handle, and calls back when they are durable; [`Wal::append_here`] is the writer itself, where that has nothing to do. Old entries are read from the segments through an index of one position per
 //! 64 KiB, so memory does not grow with the number of entries.
 //!
 //! # On disk
