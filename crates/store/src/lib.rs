@@ -36,6 +36,7 @@ mod meta;
 mod mvcc;
 pub mod quota;
 mod reader;
+mod replay;
 mod restore;
 mod snapshot;
 mod state;

@@ -2,15 +2,14 @@
 
 use std::sync::Arc;
 
-use catena_api::KeyValueHead;
-
 use crate::{
     Fatal, Members,
     alarm::Alarms,
     backend::{Bucket, View, Visit},
     lease::{Attachments, Leases},
     meta::{self, Meta},
-    mvcc::{Compaction, Gathered, Index, Item, Revision},
+    mvcc::Compaction,
+    replay::{Replayed, replay},
     state::Ledger,
 };
 
@@ -27,7 +26,11 @@ pub(crate) struct Restored {
 /// Reads everything. Costs one pass over the records.
 pub(crate) fn restore(view: &dyn View) -> Result<Restored, Fatal> {
     let meta = Meta::read(view)?;
-    let (index, last, mut attachments) = replay(view)?;
+    let Replayed {
+        index,
+        last,
+        mut attachments,
+    } = replay(view)?;
     let mut leases = Leases::default();
     each(view, Bucket::Lease, |_, value| leases.restore_record(value))?;
     // A lease that is gone took its keys along; a file from elsewhere may say otherwise, and then the keys hang on nothing.
@@ -70,41 +73,6 @@ pub(crate) fn restore(view: &dyn View) -> Result<Restored, Fatal> {
         pending: is_pending.then(|| Compaction::new(meta.scheduled, meta.finished, false)),
         finished: meta.finished,
     })
-}
-
-/// Replays the records: the index, the last revision, and the lease of each live key.
-fn replay(view: &dyn View) -> Result<(Index, i64, Attachments), Fatal> {
-    let mut gathered = Gathered::default();
-    let mut attachments = Attachments::new();
-    let mut last = 0;
-    each(view, Bucket::Key, |record_key, value| {
-        let (revision, tombstone) =
-            Revision::parse(record_key).ok_or_else(|| Fatal::key(Bucket::Key, record_key))?;
-        last = revision.main;
-        let pair = KeyValueHead::of(value);
-        // An empty record does nothing but raise the revision; restored snapshots of etcd may have one.
-        if pair.key.is_empty() {
-            return Ok(());
-        }
-        let item = Item {
-            main: revision.main,
-            create: if tombstone { 0 } else { pair.create_revision },
-            version: if tombstone { 0 } else { pair.version },
-            sub: u32::try_from(revision.sub).map_err(|_| Fatal::key(Bucket::Key, record_key))?,
-        };
-        gathered.add(pair.key, item);
-        match pair.lease {
-            0 if attachments.is_empty() => {}
-            0 => drop(attachments.remove(pair.key)),
-            lease => drop(
-                gathered
-                    .key(pair.key)
-                    .map(|key| attachments.insert(key, lease)),
-            ),
-        }
-        Ok(())
-    })?;
-    Ok((gathered.into_index(), last, attachments))
 }
 
 /// Visits all pairs of a bucket until one is refused.
