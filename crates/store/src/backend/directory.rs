@@ -4,6 +4,7 @@
 //! ENGINE            "redb 1": engine and format version; written first, never changed
 //! db.redb           redb's file
 //! db.redb.N.new     one that is being written: removed by the next open
+//! db.redb.unsynced  the disk refused to sync redb's file: the next open writes it anew
 //! sled/CURRENT      number of sled's directory in use
 //! sled/N/           sled's files; any other number is left over and removed by the next open
 //! ```

@@ -1,19 +1,24 @@
 //! redb's storage on our disk, so that a simulation's disk can stand in its place.
 
-use std::{ops::Bound, sync::Arc};
+use std::{ops::Bound, path::PathBuf, sync::Arc};
 
 use ::redb::{BackendError, StorageBackend};
-use catena_runtime::File;
+use catena_runtime::{Disk, File};
+
+use super::unsynced;
 
 /// A file as redb sees it.
 pub(super) struct Storage {
     file: Arc<dyn File>,
+    disk: Arc<dyn Disk>,
+    /// Where the file lies.
+    dir: PathBuf,
 }
 
 impl Storage {
     /// Of a file that this process holds the lock of.
-    pub(super) fn new(file: Arc<dyn File>) -> Self {
-        Self { file }
+    pub(super) fn new(file: Arc<dyn File>, disk: Arc<dyn Disk>, dir: PathBuf) -> Self {
+        Self { file, disk, dir }
     }
 }
 
@@ -37,7 +42,8 @@ impl StorageBackend for Storage {
     }
 
     fn sync_data(&self) -> Result<(), std::io::Error> {
-        self.file.sync()
+        let synced = self.file.sync();
+        synced.inspect_err(|_| unsynced::refused(&*self.disk, &self.dir))
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> Result<(), std::io::Error> {

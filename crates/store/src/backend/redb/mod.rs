@@ -8,6 +8,7 @@
 //! redb's own `compact()` is not used: it refuses to run beside a reader.
 
 mod disk;
+mod unsynced;
 mod view;
 
 use std::{
@@ -81,6 +82,7 @@ impl Redb {
         // First the lock, then the sweep: what another process is writing is not left over.
         let file = disk.open(&path, OpenMode::Write);
         let file = file.map_err(|error| directory::io_error(&path, error))?;
+        let file = unsynced::settled(disk, &path, file)?;
         let open = Self::open_file(disk, path, file, true)?;
         sweep(disk, dir)?;
         Ok(open)
@@ -88,15 +90,8 @@ impl Redb {
 
     /// Makes a file in `dir` that no open finds until it is promoted.
     pub(super) fn create(disk: &Arc<dyn Disk>, dir: &Path) -> Result<Self, Fatal> {
-        let mut number = 0;
-        loop {
-            let path = dir.join(format!("{FILE}.{number}.new"));
-            match disk.open(&path, OpenMode::CreateNew) {
-                Ok(file) => return Self::open_file(disk, path, file, false),
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => number += 1,
-                Err(error) => return Err(directory::io_error(&path, error)),
-            }
-        }
+        let (file, path) = create_new(disk, dir)?;
+        Self::open_file(disk, path, file, false)
     }
 
     fn open_file(
@@ -117,7 +112,11 @@ impl Redb {
         let database = Database::builder()
             .set_cache_size(CACHE_BYTES)
             .set_check_integrity_on_open(len > 0)
-            .create_with_backend(Storage::new(Arc::clone(&file)))
+            .create_with_backend(Storage::new(
+                Arc::clone(&file),
+                Arc::clone(disk),
+                path.parent().unwrap_or(&path).to_owned(),
+            ))
             .map_err(|error| fatal(&path, error))?;
         let usage = prepare(&database).map_err(|error| fatal(&path, error))?;
         let open = Self {
@@ -290,6 +289,19 @@ fn record(transaction: &WriteTransaction, usage: Usage) -> Result<(), ::redb::Er
     let mut table = transaction.open_table(USAGE)?;
     table.insert(USAGE_KEY, (usage.pairs, usage.bytes))?;
     Ok(())
+}
+
+/// An empty file in `dir` that no open finds, and its path.
+fn create_new(disk: &Arc<dyn Disk>, dir: &Path) -> Result<(Arc<dyn File>, PathBuf), Fatal> {
+    let mut number = 0;
+    loop {
+        let path = dir.join(format!("{FILE}.{number}.new"));
+        match disk.open(&path, OpenMode::CreateNew) {
+            Ok(file) => return Ok((file, path)),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => number += 1,
+            Err(error) => return Err(directory::io_error(&path, error)),
+        }
+    }
 }
 
 /// An error of redb by what the operator can do about it.
