@@ -21,6 +21,7 @@ mod cluster_faults;
 mod cluster_gate;
 mod cluster_test;
 mod disk_test;
+mod engine_test;
 mod network_test;
 mod succession_test;
 mod wal_test;
@@ -51,6 +52,7 @@ fn cases() -> Vec<Case> {
         cluster_gate::cases(),
         succession_test::cases(),
         wal_test::cases(),
+        engine_test::cases(),
         disk_test::cases(),
         network_test::cases(),
         world_test::cases(),
