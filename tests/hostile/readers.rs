@@ -26,10 +26,9 @@ const RANGES_AT_A_TIME: u64 = 4;
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
-        // The answers in their budget, each for a moment also as the message it is encoded from and as the shorter buffers that it
-        // outgrew, which the allocator gives back a little later; the ranges being read; caches. A hundred answers have 1,600.
+        // The answers in their budget, each for a moment also as the message it is encoded from; the ranges being read; caches.
         case!(full_range_readers)
-            .growth_mib(4 * ANSWERS_MIB + 2 * RANGES_AT_A_TIME * STORED_MIB + GROWTH_MIB),
+            .growth_mib(2 * ANSWERS_MIB + 2 * RANGES_AT_A_TIME * STORED_MIB + GROWTH_MIB),
         // For each an event of half a megabyte with as much that was before it, and both encoded once more.
         case!(watchers_that_never_read).growth_mib(GROWTH_MIB + 3 * READERS as u64),
         // For each a chunk, of three megabytes where values are half of one, and what it is encoded into, which grows by doubling.
