@@ -66,7 +66,9 @@ async fn answer<T>(
 #[async_trait]
 impl Kv for Embedded {
     async fn range(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse> {
-        answer(self.kv.range(Request::new(request))).await
+        uncovered(self.kv.read_range(request))
+            .await
+            .map_err(Error::from)
     }
 
     async fn put(&self, request: pb::PutRequest) -> Result<pb::PutResponse> {
@@ -81,7 +83,9 @@ impl Kv for Embedded {
     }
 
     async fn txn(&self, request: pb::TxnRequest) -> Result<pb::TxnResponse> {
-        answer(self.kv.txn(Request::new(request))).await
+        uncovered(self.kv.run_txn(request))
+            .await
+            .map_err(Error::from)
     }
 
     async fn compact(&self, request: pb::CompactionRequest) -> Result<pb::CompactionResponse> {

@@ -8,6 +8,7 @@ mod auth;
 mod cluster;
 mod election;
 mod frames;
+mod gathered;
 mod health;
 mod interceptor;
 pub(crate) mod kv;

@@ -4,6 +4,9 @@
 //! of the member; an answer to a read beyond it is refused. What is lent to an answer comes back when the last of it has been
 //! given to the connection, so it is given there in pieces, as the client makes room. A client that makes none for a while has its
 //! answer taken from it.
+//!
+//! tonic would copy such an answer into one buffer, which grows, and hand that on whole. So it gets an empty message to encode, whose
+//! body is put aside, and the [`Gathered`] answer takes its place.
 
 use std::{
     pin::Pin,
@@ -18,12 +21,12 @@ use std::{
 use bytes::Bytes;
 use catena_api::errors;
 use catena_runtime::Task;
-use http::Response;
+use http::{HeaderMap, HeaderValue, Response};
 use hyper::body::{Body, Frame};
 use parking_lot::Mutex;
-use prost::Message;
 use tonic::{Status, body::Body as GrpcBody};
 
+use super::gathered::{Gather, Gathered};
 use crate::{budget::Share, metrics::Refused, server::Server};
 
 /// An answer of fewer bytes is not counted: the buffers of its connection may hold as much.
@@ -35,13 +38,18 @@ const PIECE_BYTES: usize = 64 << 10;
 /// A client that takes nothing of its answer for so long does not get the rest.
 const TAKEN_WITHIN: Duration = Duration::from_secs(30);
 
+/// A large answer, or what is left of it.
+struct Large {
+    parts: Gathered,
+    _share: Share,
+}
+
 impl Server {
-    /// Makes `message` an answer, unless that would be too much of them. The share goes with the response.
-    pub(crate) fn answer_read<M: Message>(&self, message: M) -> Result<tonic::Response<M>, Status> {
+    /// Makes `message` an answer, unless that would be too much of them.
+    pub(super) fn answer_read<M: Gather>(&self, message: M) -> Result<tonic::Response<M>, Status> {
         let bytes = message.encoded_len();
-        let mut response = tonic::Response::new(message);
         if bytes < COUNTED_BYTES_MIN {
-            return Ok(response);
+            return Ok(tonic::Response::new(message));
         }
         let mut share = self.answering.share();
         if !share.resize(bytes) {
@@ -49,54 +57,76 @@ impl Server {
             tracing::warn!(bytes, "answer refused: clients have not taken too many");
             return Err(errors::TOO_MANY_REQUESTS.into());
         }
-        response.extensions_mut().insert(Arc::new(share));
+        let parts = Gathered::message(message).ok_or_else(|| too_long(bytes))?;
+        let mut response = tonic::Response::new(M::default());
+        let large = Arc::new(Large {
+            parts,
+            _share: share,
+        });
+        response.extensions_mut().insert(large);
         Ok(response)
     }
 }
 
-/// Watches over how a counted answer is taken; others pass as they are.
-pub(super) fn watch(server: &Arc<Server>, mut response: Response<GrpcBody>) -> Response<GrpcBody> {
-    let Some(share) = response.extensions_mut().remove::<Arc<Share>>() else {
-        return response;
-    };
-    response.map(|body| GrpcBody::new(Watched::new(server.clone(), body, share)))
+/// What grpc-go says of a message that it cannot send.
+fn too_long(bytes: usize) -> Status {
+    let text = format!("grpc: message too large ({bytes} bytes)");
+    Status::resource_exhausted(text)
 }
 
-/// What is left of an answer.
-struct Left {
-    body: GrpcBody,
-    rest: Bytes,
-    _share: Arc<Share>,
+/// Puts a large answer in its place, and watches over how it is taken; others pass as they are.
+pub(super) fn watch(server: &Arc<Server>, mut response: Response<GrpcBody>) -> Response<GrpcBody> {
+    let large = response.extensions_mut().remove::<Arc<Large>>();
+    match large.and_then(Arc::into_inner) {
+        Some(large) => response.map(|_empty| GrpcBody::new(Watched::new(server.clone(), large))),
+        None => response,
+    }
 }
 
 /// An answer that is given in pieces.
 struct Watched {
-    left: Arc<Mutex<Option<Left>>>,
+    left: Arc<Mutex<Option<Large>>>,
     /// Pieces taken.
     taken: Arc<AtomicU64>,
+    has_ended: bool,
     _watching: Task,
 }
 
 impl Watched {
-    fn new(server: Arc<Server>, body: GrpcBody, share: Arc<Share>) -> Self {
-        let left = Arc::new(Mutex::new(Some(Left {
-            body,
-            rest: Bytes::new(),
-            _share: share,
-        })));
+    fn new(server: Arc<Server>, large: Large) -> Self {
+        let left = Arc::new(Mutex::new(Some(large)));
         let taken = Arc::new(AtomicU64::new(0));
         let tasks = server.runtime.tasks.clone();
         let watching = give_up(server, left.clone(), taken.clone());
         Self {
             left,
             taken,
+            has_ended: false,
             _watching: tasks.spawn("answer", Box::pin(watching)),
         }
+    }
+
+    /// The next piece of the answer, its end, or that it was taken away.
+    fn next(&mut self) -> Result<Frame<Bytes>, Status> {
+        let mut left = self.left.lock();
+        let Some(large) = &mut *left else {
+            self.has_ended = true;
+            return Err(Status::cancelled("the answer was not taken"));
+        };
+        if let Some(piece) = large.parts.next(PIECE_BYTES) {
+            return Ok(Frame::data(piece));
+        }
+        // Gives the share back.
+        *left = None;
+        self.has_ended = true;
+        let ok = HeaderValue::from_static("0");
+        let trailers = HeaderMap::from_iter([(Status::GRPC_STATUS, ok)]);
+        Ok(Frame::trailers(trailers))
     }
 }
 
 /// Drops what is left once nothing was taken for too long.
-async fn give_up(server: Arc<Server>, left: Arc<Mutex<Option<Left>>>, taken: Arc<AtomicU64>) {
+async fn give_up(server: Arc<Server>, left: Arc<Mutex<Option<Large>>>, taken: Arc<AtomicU64>) {
     let mut before = 0;
     loop {
         server.runtime.clock.sleep(TAKEN_WITHIN).await;
@@ -111,34 +141,20 @@ async fn give_up(server: Arc<Server>, left: Arc<Mutex<Option<Left>>>, taken: Arc
     tracing::warn!("answer dropped: its client does not take it");
 }
 
-impl Left {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        if self.rest.is_empty() {
-            match std::task::ready!(Pin::new(&mut self.body).poll_frame(cx)) {
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => self.rest = data,
-                    Err(frame) => return Poll::Ready(Some(Ok(frame))),
-                },
-                end => return Poll::Ready(end),
-            }
-        }
-        let piece = self.rest.split_to(PIECE_BYTES.min(self.rest.len()));
-        Poll::Ready(Some(Ok(Frame::data(piece))))
-    }
-}
-
 impl Body for Watched {
     type Data = Bytes;
     type Error = Status;
 
     fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         self.taken.fetch_add(1, Ordering::Relaxed);
-        match &mut *self.left.lock() {
-            Some(left) => left.poll(cx),
-            None => Poll::Ready(Some(Err(Status::cancelled("the answer was not taken")))),
-        }
+        let more = !self.has_ended;
+        Poll::Ready(more.then(|| self.next()))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.has_ended
     }
 }
