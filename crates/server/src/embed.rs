@@ -66,9 +66,7 @@ async fn answer<T>(
 #[async_trait]
 impl Kv for Embedded {
     async fn range(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse> {
-        uncovered(self.kv.read_range(request))
-            .await
-            .map_err(Error::from)
+        answer(self.kv.range(Request::new(request))).await
     }
 
     async fn put(&self, request: pb::PutRequest) -> Result<pb::PutResponse> {
@@ -83,9 +81,7 @@ impl Kv for Embedded {
     }
 
     async fn txn(&self, request: pb::TxnRequest) -> Result<pb::TxnResponse> {
-        uncovered(self.kv.run_txn(request))
-            .await
-            .map_err(Error::from)
+        answer(self.kv.txn(Request::new(request))).await
     }
 
     async fn compact(&self, request: pb::CompactionRequest) -> Result<pb::CompactionResponse> {

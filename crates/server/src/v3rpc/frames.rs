@@ -3,8 +3,19 @@
 //! tonic counts no messages, and refuses a large one with a text of its own; clients of etcd know grpc-go's. So the body of each
 //! request and response passes through a [`FrameReader`], which looks at the five bytes before each message and skips the rest.
 
+use tonic::Status;
+
 /// One byte of flags and four of length.
-const HEAD_LEN: usize = 5;
+pub(super) const HEAD_LEN: usize = 5;
+
+/// What stands before a message of `length` bytes; what grpc-go says if there is no number for so many.
+pub(super) fn head(length: usize) -> Result<[u8; HEAD_LEN], Status> {
+    let number = u32::try_from(length).map_err(|_| {
+        Status::resource_exhausted(format!("grpc: message too large ({length} bytes)"))
+    })?;
+    let [a, b, c, d] = number.to_be_bytes();
+    Ok([0, a, b, c, d])
+}
 
 /// Where in the stream of messages we are.
 #[derive(Debug, Default)]
@@ -101,6 +112,14 @@ mod tests {
             unfinished.push(reader.unfinished());
         }
         assert_eq!(unfinished, [1, 2, 3, 4, 5, 6, 0, 1]);
+    }
+
+    #[test]
+    fn head_is_what_the_reader_reads() {
+        let mut reader = FrameReader::default();
+        let seen = reader.advance(&head(70_000).unwrap());
+        assert_eq!((seen.messages, seen.bytes), (1, 70_000));
+        assert!(head(u32::MAX as usize + 1).is_err());
     }
 
     #[test]

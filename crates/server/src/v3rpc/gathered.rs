@@ -11,15 +11,15 @@ use prost::{
     Message,
     encoding::{self, WireType},
 };
+use tonic::Status;
+
+use super::frames;
 
 /// Bytes of what is copied together, at most.
 const TOGETHER_BYTES_MAX: usize = 64 << 10;
 
 /// A value with so many bytes is a part of its own.
 const APART_BYTES_MIN: usize = 16 << 10;
-
-/// gRPC's head of a message: its flags and its length.
-const MESSAGE_HEAD_LEN: usize = 5;
 
 /// A field's tag and length, at most.
 const FIELD_HEAD_LEN_MAX: usize = 2 * 10;
@@ -38,22 +38,21 @@ pub(super) struct Gathered {
 }
 
 /// An answer that can be gathered.
-pub(crate) trait Gather: Message + Default {
+pub(super) trait Gather: Message + Default {
     /// Puts the encoding of the message into parts.
     fn gather(self, parts: &mut Gathered);
 }
 
 impl Gathered {
-    /// `answer` as a message of gRPC, and its length. None if that is more than gRPC has a number for.
-    pub(super) fn message(answer: impl Gather) -> Option<Self> {
-        let length = u32::try_from(answer.encoded_len()).ok()?;
+    /// `answer` as a message of gRPC.
+    pub(super) fn message(answer: impl Gather) -> Result<Self, Status> {
+        let head = frames::head(answer.encoded_len())?;
         let mut parts = Self::default();
-        parts.reserve(MESSAGE_HEAD_LEN);
-        parts.together.put_u8(0);
-        parts.together.put_u32(length);
+        parts.reserve(head.len());
+        parts.together.put_slice(&head);
         answer.gather(&mut parts);
         parts.close();
-        Some(parts)
+        Ok(parts)
     }
 
     /// The next part, of at most `bytes`; none after the last.
@@ -182,9 +181,8 @@ mod tests {
         let encoded = answer.encode_to_vec();
         for bytes in [1000, 64 << 10, usize::MAX] {
             let all = taken(Gathered::message(answer.clone()).unwrap(), bytes);
-            let (head, message) = all.split_at(MESSAGE_HEAD_LEN);
-            assert_eq!(head[0], 0);
-            assert_eq!(head[1..], (encoded.len() as u32).to_be_bytes());
+            let (head, message) = all.split_at(frames::HEAD_LEN);
+            assert_eq!(head, frames::head(encoded.len()).unwrap());
             assert!(message == encoded, "not what prost makes of it");
         }
     }

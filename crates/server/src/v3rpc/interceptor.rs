@@ -30,7 +30,7 @@ use tonic::{Code, Status, body::Body as GrpcBody};
 use super::{
     frames::FrameReader,
     table::{Kind, Learner, RPCS, Rpc, Writing},
-    taken,
+    unary::Answer,
 };
 use crate::{budget::Share, hall::Relay, metrics::Refused, server::Server};
 
@@ -132,10 +132,10 @@ impl Call {
     /// Wraps the response, which ends the call when it has been sent.
     pub(super) fn outgoing(
         mut self,
-        response: Response<GrpcBody>,
+        response: Response<Answer>,
         headers: &CallHeaders,
     ) -> Response<GrpcBody> {
-        let response = taken::watch(&self.server, name_depth(&RPCS[self.place], response));
+        let response = name_depth(&RPCS[self.place], response);
         self.code = code_in(response.headers());
         let leaderless: Option<BoxFuture<'static, ()>> = match RPCS[self.place].kind {
             Kind::Unary => None,
@@ -205,14 +205,16 @@ fn code_in(headers: &HeaderMap) -> Option<Code> {
 /// Gives a transaction that prost does not decode, since it is nested too deeply, the answer of one that [`check`] refuses for that.
 ///
 /// [`check`]: catena_store::check
-fn name_depth(rpc: &Rpc, response: Response<GrpcBody>) -> Response<GrpcBody> {
+fn name_depth(rpc: &Rpc, response: Response<Answer>) -> Response<Answer> {
     let status = Status::from_header_map(response.headers());
     let too_deep = rpc.method == "Txn"
         && status.is_some_and(|status| {
             status.code() == Code::Internal && status.message().contains("recursion limit reached")
         });
     match too_deep {
-        true => Status::from(errors::TOO_MANY_OPS).into_http(),
+        true => Status::from(errors::TOO_MANY_OPS)
+            .into_http()
+            .map(Answer::Tonic),
         false => response,
     }
 }
@@ -307,7 +309,7 @@ fn too_large(length: usize, max: usize) -> Status {
 
 /// A response's body: counted, and ended early if the call wants a leader and there is none any more.
 struct Sent {
-    body: GrpcBody,
+    body: Answer,
     call: Call,
     frames: FrameReader,
     leaderless: Option<BoxFuture<'static, ()>>,
@@ -333,7 +335,7 @@ impl Sent {
 
     /// Ends the stream with `status`, dropping the handler's part of it.
     fn end(&mut self, status: &Status) -> Result<Frame<Bytes>, Status> {
-        self.body = GrpcBody::empty();
+        self.body = Answer::End;
         self.leaderless = None;
         self.call.code = Some(status.code());
         let mut trailers = HeaderMap::new();

@@ -17,13 +17,14 @@ use crate::{error::status, server::Server, write::mismatched};
 #[derive(Clone)]
 pub(crate) struct KvService(pub(crate) Arc<Server>);
 
-impl KvService {
-    /// Answers a range, whatever its size.
-    pub(crate) async fn read_range(
+#[tonic::async_trait]
+impl Kv for KvService {
+    async fn range(
         &self,
-        request: pb::RangeRequest,
-    ) -> Result<pb::RangeResponse, Status> {
+        request: Request<pb::RangeRequest>,
+    ) -> Result<Response<pb::RangeResponse>, Status> {
         let Self(server) = self;
+        let request = request.into_inner();
         if !request.serializable && server.is_learner() {
             return Err(errors::NOT_SUPPORTED_FOR_LEARNER.into());
         }
@@ -43,33 +44,7 @@ impl KvService {
         let (mut response, revision) = read.map_err(|error| server.read_failed(error))?;
         response.header = Some(server.header(revision));
         server.metrics.mvcc.ranges.inc();
-        Ok(response)
-    }
-
-    /// Runs a transaction. Of nothing but reads, not through the log.
-    pub(crate) async fn run_txn(&self, request: pb::TxnRequest) -> Result<pb::TxnResponse, Status> {
-        let Self(server) = self;
-        if check::is_read_only(&request) {
-            return server.read_txn(request).await;
-        }
-        match server.write(Command::Txn(request)).await? {
-            (Answer::Txn(mut response), header) => {
-                response.header = Some(header);
-                Ok(response)
-            }
-            _ => Err(mismatched()),
-        }
-    }
-}
-
-#[tonic::async_trait]
-impl Kv for KvService {
-    async fn range(
-        &self,
-        request: Request<pb::RangeRequest>,
-    ) -> Result<Response<pb::RangeResponse>, Status> {
-        let response = self.read_range(request.into_inner()).await?;
-        self.0.answer_read(response)
+        Ok(Response::new(response))
     }
 
     type RangeStreamStream = BoxStream<'static, Result<pb::RangeStreamResponse, Status>>;
@@ -126,13 +101,16 @@ impl Kv for KvService {
         request: Request<pb::TxnRequest>,
     ) -> Result<Response<pb::TxnResponse>, Status> {
         let request = request.into_inner();
-        let only_reads = check::is_read_only(&request);
-        let response = self.run_txn(request).await?;
-        if !only_reads {
-            // What has been written is told, however much there is to tell.
-            return Ok(Response::new(response));
+        if check::is_read_only(&request) {
+            return self.0.read_txn(request).await;
         }
-        self.0.answer_read(response)
+        match self.0.write(Command::Txn(request)).await? {
+            (Answer::Txn(mut response), header) => {
+                response.header = Some(header);
+                Ok(Response::new(response))
+            }
+            _ => Err(mismatched()),
+        }
     }
 
     async fn compact(
@@ -154,7 +132,8 @@ impl Kv for KvService {
 }
 
 impl Server {
-    async fn read_txn(&self, request: pb::TxnRequest) -> Result<pb::TxnResponse, Status> {
+    /// A transaction of nothing but reads: not through the log.
+    async fn read_txn(&self, request: pb::TxnRequest) -> Result<Response<pb::TxnResponse>, Status> {
         check::txn(&request, self.config.max_txn_ops).map_err(status)?;
         if !check::is_serializable(&request) {
             self.linearize().await?;
@@ -165,7 +144,7 @@ impl Server {
         let (mut response, revision) = read.map_err(|error| self.read_failed(error))?;
         response.header = Some(self.header(revision));
         self.metrics.mvcc.count_txn(&response);
-        Ok(response)
+        Ok(Response::new(response))
     }
 }
 

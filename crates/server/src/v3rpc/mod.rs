@@ -2,7 +2,8 @@
 //!
 //! Handlers are thin and alike: validate, call, map the error, fill the header, return. What is common to all calls stands in
 //! [`interceptor`], driven by the [`table`] of RPCs; [`Services::call`] brings the two together. There is no router between: a
-//! request finds its service by its place in the table.
+//! request finds its service by its place in the table. The calls that members answer most, those of one message each way on keys
+//! and values, do without tonic too: see [`unary`].
 
 mod auth;
 mod cluster;
@@ -19,6 +20,7 @@ pub(crate) mod metrics;
 mod snapshot;
 mod table;
 mod taken;
+mod unary;
 pub(crate) mod watch;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
@@ -49,7 +51,8 @@ use self::{
     lease::LeaseService,
     lock::LockService,
     maintenance::MaintenanceService,
-    table::{RPCS, Service},
+    table::{RPCS, Rpc, Service},
+    unary::Answer,
     watch::WatchService,
 };
 use crate::server::Server;
@@ -58,6 +61,7 @@ use crate::server::Server;
 #[derive(Clone)]
 pub(crate) struct Services {
     server: Arc<Server>,
+    unary: KvService,
     kv: KvServer<KvService>,
     watch: WatchServer<WatchService>,
     lease: LeaseServer<LeaseService>,
@@ -89,6 +93,7 @@ impl Services {
             kv: kv.clone(),
         };
         Self {
+            unary: KvService(shared()),
             kv: unlimited!(KvServer, KvService(shared())),
             watch: unlimited!(WatchServer, WatchService(shared())),
             lease: unlimited!(LeaseServer, LeaseService(shared())),
@@ -116,17 +121,24 @@ impl Services {
             Err(refusal) => Err(refusal),
         };
         let response = match admitted {
-            Ok(_place) => self.route(rpc.service, call.incoming(request)).await,
+            Ok(_place) => self.route(rpc, call.incoming(request)).await,
             Err(refusal) => {
                 interceptor::discard(request);
-                refusal.into_http()
+                refusal.into_http().map(Answer::Tonic)
             }
         };
         call.outgoing(response, &headers)
     }
 
-    async fn route(&self, service: Service, request: Request<Received>) -> Response<Body> {
-        let routed = match service {
+    async fn route(&self, rpc: &Rpc, request: Request<Received>) -> Response<Answer> {
+        let request = match rpc.service {
+            Service::Kv => match unary::call(&self.unary, rpc.method, request).await {
+                Ok(response) => return response,
+                Err(request) => request,
+            },
+            _ => request,
+        };
+        let routed = match rpc.service {
             Service::Kv => self.kv.clone().call(request).await,
             Service::Watch => self.watch.clone().call(request).await,
             Service::Lease => self.lease.clone().call(request).await,
@@ -137,8 +149,8 @@ impl Services {
             Service::Election => self.election.clone().call(request).await,
             Service::Health => self.health.clone().call(request).await,
         };
-        let Ok(response) = routed as Result<_, Infallible>;
-        response
+        let Ok(response): Result<Response<Body>, Infallible> = routed;
+        response.map(Answer::Tonic)
     }
 }
 

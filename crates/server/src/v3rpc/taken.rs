@@ -4,9 +4,6 @@
 //! of the member; an answer to a read beyond it is refused. What is lent to an answer comes back when the last of it has been
 //! given to the connection, so it is given there in pieces, as the client makes room. A client that makes none for a while has its
 //! answer taken from it.
-//!
-//! tonic would copy such an answer into one buffer, which grows, and hand that on whole. So it gets an empty message to encode, whose
-//! body is put aside, and the [`Gathered`] answer takes its place.
 
 use std::{
     pin::Pin,
@@ -21,16 +18,18 @@ use std::{
 use bytes::Bytes;
 use catena_api::errors;
 use catena_runtime::Task;
-use http::{HeaderMap, HeaderValue, Response};
 use hyper::body::{Body, Frame};
 use parking_lot::Mutex;
-use tonic::{Status, body::Body as GrpcBody};
+use tonic::Status;
 
-use super::gathered::{Gather, Gathered};
+use super::{
+    gathered::{Gather, Gathered},
+    unary::ok,
+};
 use crate::{budget::Share, metrics::Refused, server::Server};
 
 /// An answer of fewer bytes is not counted: the buffers of its connection may hold as much.
-const COUNTED_BYTES_MIN: usize = 256 << 10;
+pub(super) const COUNTED_BYTES_MIN: usize = 256 << 10;
 
 /// Bytes given to the connection at a time.
 const PIECE_BYTES: usize = 64 << 10;
@@ -44,47 +43,8 @@ struct Large {
     _share: Share,
 }
 
-impl Server {
-    /// Makes `message` an answer, unless that would be too much of them.
-    pub(super) fn answer_read<M: Gather>(&self, message: M) -> Result<tonic::Response<M>, Status> {
-        let bytes = message.encoded_len();
-        if bytes < COUNTED_BYTES_MIN {
-            return Ok(tonic::Response::new(message));
-        }
-        let mut share = self.answering.share();
-        if !share.resize(bytes) {
-            self.metrics.count_refusal(Refused::ResponseBytes);
-            tracing::warn!(bytes, "answer refused: clients have not taken too many");
-            return Err(errors::TOO_MANY_REQUESTS.into());
-        }
-        let parts = Gathered::message(message).ok_or_else(|| too_long(bytes))?;
-        let mut response = tonic::Response::new(M::default());
-        let large = Arc::new(Large {
-            parts,
-            _share: share,
-        });
-        response.extensions_mut().insert(large);
-        Ok(response)
-    }
-}
-
-/// What grpc-go says of a message that it cannot send.
-fn too_long(bytes: usize) -> Status {
-    let text = format!("grpc: message too large ({bytes} bytes)");
-    Status::resource_exhausted(text)
-}
-
-/// Puts a large answer in its place, and watches over how it is taken; others pass as they are.
-pub(super) fn watch(server: &Arc<Server>, mut response: Response<GrpcBody>) -> Response<GrpcBody> {
-    let large = response.extensions_mut().remove::<Arc<Large>>();
-    match large.and_then(Arc::into_inner) {
-        Some(large) => response.map(|_empty| GrpcBody::new(Watched::new(server.clone(), large))),
-        None => response,
-    }
-}
-
 /// An answer that is given in pieces.
-struct Watched {
+pub(super) struct Taken {
     left: Arc<Mutex<Option<Large>>>,
     /// Pieces taken.
     taken: Arc<AtomicU64>,
@@ -92,7 +52,24 @@ struct Watched {
     _watching: Task,
 }
 
-impl Watched {
+impl Taken {
+    /// Makes `message` an answer, unless that would be too much of them.
+    pub(super) fn of(server: &Arc<Server>, message: impl Gather) -> Result<Self, Status> {
+        let bytes = message.encoded_len();
+        let mut share = server.answering.share();
+        if !share.resize(bytes) {
+            server.metrics.count_refusal(Refused::ResponseBytes);
+            tracing::warn!(bytes, "answer refused: clients have not taken too many");
+            return Err(errors::TOO_MANY_REQUESTS.into());
+        }
+        let parts = Gathered::message(message)?;
+        let large = Large {
+            parts,
+            _share: share,
+        };
+        Ok(Self::new(server.clone(), large))
+    }
+
     fn new(server: Arc<Server>, large: Large) -> Self {
         let left = Arc::new(Mutex::new(Some(large)));
         let taken = Arc::new(AtomicU64::new(0));
@@ -119,9 +96,7 @@ impl Watched {
         // Gives the share back.
         *left = None;
         self.has_ended = true;
-        let ok = HeaderValue::from_static("0");
-        let trailers = HeaderMap::from_iter([(Status::GRPC_STATUS, ok)]);
-        Ok(Frame::trailers(trailers))
+        Ok(ok())
     }
 }
 
@@ -141,7 +116,7 @@ async fn give_up(server: Arc<Server>, left: Arc<Mutex<Option<Large>>>, taken: Ar
     tracing::warn!("answer dropped: its client does not take it");
 }
 
-impl Body for Watched {
+impl Body for Taken {
     type Data = Bytes;
     type Error = Status;
 
