@@ -22,7 +22,7 @@ impl Server {
     ) -> Result<(Response, pb::ResponseHeader), Status> {
         let cost = quota::cost(&request);
         if !self.has_room(cost) {
-            return Err(self.no_space().await);
+            return Err(Box::pin(self.no_space()).await);
         }
         self.check(&request).map_err(status)?;
         if encoded_len(&request) + ENVELOPE_BYTES > self.config.max_request_bytes {
@@ -32,7 +32,7 @@ impl Server {
         let response = outcome.result.map_err(status)?;
         self.metrics.mvcc.count(&response);
         if !self.has_room(cost) {
-            return Err(self.no_space().await);
+            return Err(Box::pin(self.no_space()).await);
         }
         let header = self.header_of_term(outcome.revision, outcome.position.term);
         Ok((response, header))

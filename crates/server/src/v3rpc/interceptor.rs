@@ -53,19 +53,20 @@ pub(super) fn admit(server: &Server, rpc: &Rpc, headers: &HeaderMap) -> Result<(
     Ok(())
 }
 
+/// A place for a write, which the call has until it is answered.
+pub(super) type Place<'a> = SemaphorePermit<'a>;
+
 /// Waits for a place, if the call needs one. A call that waits costs next to nothing, since nothing of it is read; one that is
 /// refused at once would be followed by the next, and refusing would be all that the member does.
-pub(super) async fn place<'a>(
-    server: &'a Server,
-    rpc: &Rpc,
-) -> Result<Option<SemaphorePermit<'a>>, Status> {
+pub(super) async fn place<'a>(server: &'a Server, rpc: &Rpc) -> Result<Option<Place<'a>>, Status> {
     if rpc.writing == Writing::Passes {
         return Ok(None);
     }
     if let Ok(place) = server.writes.try_acquire() {
         return Ok(Some(place));
     }
-    let waited = server.within(WRITE_WAIT_MAX, server.writes.acquire()).await;
+    // Boxed, since nearly all calls find one.
+    let waited = Box::pin(server.within(WRITE_WAIT_MAX, server.writes.acquire())).await;
     match waited {
         Some(Ok(place)) => Ok(Some(place)),
         Some(Err(_)) | None => Err(errors::TOO_MANY_REQUESTS.into()),

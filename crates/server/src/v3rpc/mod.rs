@@ -46,7 +46,7 @@ use self::{
     cluster::ClusterService,
     election::ElectionService,
     health::HealthService,
-    interceptor::{Call, CallHeaders, Received},
+    interceptor::{Call, CallHeaders, Place, Received},
     kv::KvService,
     lease::LeaseService,
     lock::LockService,
@@ -116,12 +116,16 @@ impl Services {
         let call = Call::begin(self.server.clone(), place);
         let headers = CallHeaders::of(request.headers());
         let rpc = &RPCS[place];
-        let admitted = match interceptor::admit(&self.server, rpc, request.headers()) {
-            Ok(()) => interceptor::place(&self.server, rpc).await,
-            Err(refusal) => Err(refusal),
-        };
-        let response = match admitted {
-            Ok(_place) => self.route(rpc, call.incoming(request)).await,
+        let response = match self.admit(rpc, request.headers()).await {
+            Ok(_place) => {
+                let request = call.incoming(request);
+                if unary::serves(rpc) {
+                    unary::call(&self.unary, rpc, request.into_body()).await
+                } else {
+                    // Boxed: it is larger than what most calls need.
+                    Box::pin(self.route(rpc.service, request)).await
+                }
+            }
             Err(refusal) => {
                 interceptor::discard(request);
                 refusal.into_http().map(Answer::Tonic)
@@ -130,15 +134,17 @@ impl Services {
         call.outgoing(response, &headers)
     }
 
-    async fn route(&self, rpc: &Rpc, request: Request<Received>) -> Response<Answer> {
-        let request = match rpc.service {
-            Service::Kv => match unary::call(&self.unary, rpc.method, request).await {
-                Ok(response) => return response,
-                Err(request) => request,
-            },
-            _ => request,
-        };
-        let routed = match rpc.service {
+    /// Lets a call pass to its handler, with a place if it needs one.
+    async fn admit(&self, rpc: &Rpc, headers: &HeaderMap) -> Result<Option<Place<'_>>, Status> {
+        interceptor::admit(&self.server, rpc, headers)?;
+        if unary::serves(rpc) {
+            unary::refuse_compression(headers)?;
+        }
+        interceptor::place(&self.server, rpc).await
+    }
+
+    async fn route(&self, service: Service, request: Request<Received>) -> Response<Answer> {
+        let routed = match service {
             Service::Kv => self.kv.clone().call(request).await,
             Service::Watch => self.watch.clone().call(request).await,
             Service::Lease => self.lease.clone().call(request).await,

@@ -14,7 +14,7 @@ use std::{
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use catena_api::etcd::etcdserverpb::{self as pb, kv_server::Kv as _};
 use catena_store::check;
-use http::{HeaderMap, HeaderValue, Request, Response, Version, header::CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Response, Version, header::CONTENT_TYPE};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, SizeHint};
 use prost::Message;
@@ -29,6 +29,7 @@ use super::{
     gathered::Gather,
     interceptor::Received,
     kv::KvService,
+    table::{Kind, Rpc, Service},
     taken::{COUNTED_BYTES_MIN, Taken},
 };
 use crate::server::Server;
@@ -47,67 +48,56 @@ pub(super) enum Answer {
     Tonic(GrpcBody),
 }
 
-/// Calls a method of the key-value service; gives the request back if that is none of one message each way.
-pub(super) async fn call(
-    service: &KvService,
-    method: &str,
-    request: Request<Received>,
-) -> Result<Response<Answer>, Request<Received>> {
-    let answer = match method {
-        "Range" => range(service, request).await,
-        "Txn" => txn(service, request).await,
-        "Put" => answer(request, async |put| service.put(put).await).await,
-        "DeleteRange" => answer(request, async |delete| service.delete_range(delete).await).await,
-        "Compact" => answer(request, async |compact| service.compact(compact).await).await,
-        _ => return Err(request),
-    };
-    Ok(respond(answer))
+/// Whether the method has one message each way.
+pub(super) fn serves(rpc: &Rpc) -> bool {
+    rpc.service == Service::Kv && rpc.kind == Kind::Unary
 }
 
-async fn range(service: &KvService, request: Request<Received>) -> Result<Answer, Status> {
-    let request = receive::<pb::RangeRequest>(request).await?;
-    let response = service.range(tonic::Request::new(request)).await?;
-    Answer::read(&service.0, response.into_inner())
+/// Calls a method that [`serves`] says yes to. The future of a call is moved until it is polled, so it holds little.
+pub(super) async fn call(service: &KvService, rpc: &Rpc, body: Received) -> Response<Answer> {
+    respond(answer(service, rpc, body).await)
 }
 
-async fn txn(service: &KvService, request: Request<Received>) -> Result<Answer, Status> {
-    let request = receive::<pb::TxnRequest>(request).await?;
-    let only_reads = check::is_read_only(&request);
-    let response = service
-        .txn(tonic::Request::new(request))
-        .await?
-        .into_inner();
-    match only_reads {
-        true => Answer::read(&service.0, response),
-        // What has been written is told, however much there is to tell.
-        false => Answer::message(&response),
+async fn answer(service: &KvService, rpc: &Rpc, body: Received) -> Result<Answer, Status> {
+    let received = receive(body).await?;
+    match rpc.method {
+        "Range" => {
+            let response = service.range(decode(received)?).await?.into_inner();
+            Answer::read(&service.0, response)
+        }
+        "Put" => Answer::message(service.put(decode(received)?).await?.get_ref()),
+        "DeleteRange" => {
+            let response = service.delete_range(decode(received)?).await?;
+            Answer::message(response.get_ref())
+        }
+        "Txn" => {
+            let request: tonic::Request<pb::TxnRequest> = decode(received)?;
+            let only_reads = check::is_read_only(request.get_ref());
+            let response = service.txn(request).await?.into_inner();
+            match only_reads {
+                true => Answer::read(&service.0, response),
+                // What has been written is told, however much there is to tell.
+                false => Answer::message(&response),
+            }
+        }
+        "Compact" => Answer::message(service.compact(decode(received)?).await?.get_ref()),
+        method => Err(Status::unimplemented(format!("unknown method {method}"))),
     }
 }
 
-/// Runs `handler` on what was received.
-async fn answer<M: Message + Default, R: Message>(
-    request: Request<Received>,
-    handler: impl AsyncFnOnce(tonic::Request<M>) -> Result<tonic::Response<R>, Status>,
-) -> Result<Answer, Status> {
-    let message = receive(request).await?;
-    let response = handler(tonic::Request::new(message)).await?;
-    Answer::message(response.get_ref())
-}
-
 /// Receives the message of a request, to the end of the stream. Messages behind the first are not looked at.
-async fn receive<M: Message + Default>(request: Request<Received>) -> Result<M, Status> {
-    refuse_compression(request.headers())?;
-    let mut body = request.into_body();
+async fn receive(mut body: Received) -> Result<Bytes, Status> {
     let mut received = Parts::default();
     while let Some(frame) = body.frame().await {
         if let Ok(data) = frame?.into_data() {
             received.push(data);
         }
     }
-    decode(received.whole())
+    Ok(received.whole())
 }
 
-fn refuse_compression(headers: &HeaderMap) -> Result<(), Status> {
+/// Refuses a request whose messages are compressed.
+pub(super) fn refuse_compression(headers: &HeaderMap) -> Result<(), Status> {
     let Some(encoding) = headers.get("grpc-encoding") else {
         return Ok(());
     };
@@ -170,7 +160,7 @@ impl Parts {
     }
 }
 
-fn decode<M: Message + Default>(mut received: Bytes) -> Result<M, Status> {
+fn decode<M: Message + Default>(mut received: Bytes) -> Result<tonic::Request<M>, Status> {
     if received.is_empty() {
         return Err(Status::internal("Missing request message."));
     }
@@ -194,7 +184,10 @@ fn decode<M: Message + Default>(mut received: Bytes) -> Result<M, Status> {
         return Err(cut_short());
     }
     received.truncate(length);
-    M::decode(received).map_err(|error| Status::internal(error.to_string()))
+    match M::decode(received) {
+        Ok(message) => Ok(tonic::Request::new(message)),
+        Err(error) => Err(Status::internal(error.to_string())),
+    }
 }
 
 fn respond(answer: Result<Answer, Status>) -> Response<Answer> {
@@ -296,7 +289,7 @@ mod tests {
         for piece in body.chunks(step) {
             parts.push(Bytes::copy_from_slice(piece));
         }
-        decode(parts.whole())
+        decode(parts.whole()).map(tonic::Request::into_inner)
     }
 
     #[test]
@@ -323,8 +316,9 @@ mod tests {
         let frame = Bytes::from(framed());
         let mut parts = Parts::default();
         parts.push(frame.clone());
-        let put: pb::PutRequest = decode(parts.whole()).unwrap();
-        assert!(frame.as_ptr_range().contains(&put.value.as_ptr()));
+        let put: tonic::Request<pb::PutRequest> = decode(parts.whole()).unwrap();
+        let value = put.get_ref().value.as_ptr();
+        assert!(frame.as_ptr_range().contains(&value));
     }
 
     #[test]
