@@ -18,6 +18,8 @@ pub(crate) const PROPOSE: u32 = 7;
 pub(crate) const READ_INDEX: u32 = 8;
 /// A forwarded change of members.
 pub(crate) const MEMBERS: u32 = 9;
+/// Asks a member for its vote.
+pub(crate) const TELL_VOTE: u32 = 10;
 
 /// Begins the refusal of a member that was removed; it stops when it reads this.
 const REMOVED: &str = "member was removed from the cluster";

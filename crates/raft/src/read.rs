@@ -7,11 +7,15 @@
 //! asks nobody else. It counts because every vote is in the follower's log before it is given (see [`crate::log`]), so the question
 //! would carry another one if the follower had helped to elect somebody else before.
 //!
+//! The leader, where one other member makes a quorum with it, asks one: whether its vote is still for us. That is the same question from
+//! the other side, and holds for the same reason. If the member does not say so in a moment, the round is one with all.
+//!
 //! Where many readers share a thread, they may gather at a [`ReadDesk`] of their own before, which then asks at the gate for all of
 //! them: so the way between threads is gone once, and not by each.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
@@ -31,6 +35,12 @@ const ROUND_MAX: Duration = Duration::from_millis(500);
 
 /// Pause before a round is begun anew that was refused at once.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
+
+/// A member that is asked alone answers within this, or all are asked.
+const WITNESS_MAX: Duration = Duration::from_millis(50);
+
+/// After one that did not, all are asked for this long.
+const WITNESS_PAUSE: Duration = Duration::from_secs(1);
 
 struct Reading {
     deadline: Duration,
@@ -148,6 +158,7 @@ pub(crate) async fn run(shared: Arc<Shared>, gate: Readers) {
 
 async fn serve(shared: Arc<Shared>, mut gate: Readers, upstream: Upstream) {
     let mut waiting = VecDeque::new();
+    let mut witness = Witness::default();
     loop {
         if waiting.is_empty() {
             match gate.readers.recv().await {
@@ -163,7 +174,7 @@ async fn serve(shared: Arc<Shared>, mut gate: Readers, upstream: Upstream) {
             waiting.push_back(reading);
         }
         let result = match &upstream {
-            Upstream::Quorum => round(&shared).await,
+            Upstream::Quorum => round(&shared, &mut witness).await,
             Upstream::Gate(gate) => gate.index(shared.now() + ROUND_MAX).await,
         };
         waiting = settle(&shared, waiting, result);
@@ -173,9 +184,62 @@ async fn serve(shared: Arc<Shared>, mut gate: Readers, upstream: Upstream) {
     }
 }
 
-async fn round(shared: &Shared) -> Result<u64, ReadError> {
+/// The member that the leader asks alone.
+#[derive(Default)]
+struct Witness {
+    member: Option<u64>,
+    /// The one before, which did not answer.
+    silent: u64,
+    /// All are asked until then.
+    paused_until: Duration,
+}
+
+impl Witness {
+    /// The index that a read has to wait for, if one member's word is enough and it gives it.
+    async fn ask(&mut self, shared: &Shared) -> Option<u64> {
+        if shared.now() < self.paused_until {
+            return None;
+        }
+        let member = match self.member {
+            Some(member) => member,
+            None => *self.member.insert(self.next(shared)?),
+        };
+        let index = Self::index(shared, member).await;
+        if index.is_none() {
+            self.member = None;
+            self.silent = member;
+            self.paused_until = shared.now() + WITNESS_PAUSE;
+        }
+        index
+    }
+
+    /// The voter behind the one that was silent, if any single one makes a quorum with us.
+    fn next(&self, shared: &Shared) -> Option<u64> {
+        let voters = shared.consensus.configuration().voters;
+        let others = || {
+            let others = voters.iter().copied();
+            others.filter(|id| *id != shared.identity.member_id)
+        };
+        let behind = others().find(|id| *id > self.silent);
+        let next = behind.or_else(|| others().next());
+        next.filter(|_| voters.len() <= 3)
+    }
+
+    async fn index(shared: &Shared, member: u64) -> Option<u64> {
+        let call = shared
+            .network
+            .call(member, method::TELL_VOTE, Bytes::new(), WITNESS_MAX);
+        let vote = wire::decode(&call.await.ok()?).ok()?;
+        shared.consensus.read_index_of(member, vote).await
+    }
+}
+
+async fn round(shared: &Shared, witness: &mut Witness) -> Result<u64, ReadError> {
     match shared.leader() {
         Leader::Here => {
+            if let Some(index) = witness.ask(shared).await {
+                return Ok(index);
+            }
             let index = shared.consensus.read_index(ROUND_MAX).await;
             index.map_err(ReadError::from)
         }

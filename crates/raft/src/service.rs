@@ -29,6 +29,7 @@ impl Service for PeerService {
                     let answer = self.reads.answer(&self.shared, from, &body).await;
                     Ok(wire::encode_plain(&answer))
                 }
+                method::TELL_VOTE => Ok(self.shared.machine.wal.vote().unwrap_or_default()),
                 method::MEMBERS => members::forwarded(&self.shared, &body).await,
                 METHOD_FREE.. => self.shared.handle(from, method, body).await,
                 _ => self.shared.consensus.answer(from, method, body).await,

@@ -74,6 +74,7 @@ impl Purpose {
             | method::TRANSFER
             | method::HEARTBEAT
             | method::READ_INDEX
+            | method::TELL_VOTE
             | METHOD_FREE.. => Purpose::Urgent,
             method::SNAPSHOT => Purpose::Snapshot,
             _ => Purpose::Bulk,
