@@ -23,9 +23,10 @@ use std::{
 use catena_runtime::Clock;
 use parking_lot::Mutex;
 
-/// How many times as fast as the log grows the past is sent, in quarters. To take the past in large parts costs a member little more
-/// than half of what it costs to take entries as they come, so that while it catches up it costs as much as when it has.
-const QUARTERS: u128 = 7;
+/// How many times as fast as the log grows the past is sent, in halves: a member needs twice as long to catch up as it took to write
+/// what it lacks. To take the past in large parts costs it little more than half of what entries cost as they come, so that while it
+/// catches up it takes no more from clients than when it has.
+const HALVES: u128 = 3;
 
 /// Of the least rate at which the past is sent, the part that must be written for clients to need the room.
 const BUSY_PART: u64 = 16;
@@ -125,7 +126,7 @@ impl Pace {
         }
         // A snapshot that the log has outgrown once goes three times as fast.
         let haste = u128::from(self.log_bytes_max) + 2 * u128::from(grown);
-        let past = u128::from(rate) * QUARTERS * haste / (4 * u128::from(self.log_bytes_max));
+        let past = u128::from(rate) * HALVES * haste / (2 * u128::from(self.log_bytes_max));
         let nanos = bytes as u128 * NANOS / past.max(u128::from(self.bytes_min));
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
@@ -249,7 +250,7 @@ pub(crate) mod tests {
     async fn the_past_goes_faster_than_what_is_written() {
         for rate in [12, 20, 40] {
             let speed = World::new(rate * MIB, 1000 * MIB).speed().await;
-            assert_near(speed, rate * MIB * 7 / 4);
+            assert_near(speed, rate * MIB * 3 / 2);
         }
     }
 
@@ -263,7 +264,7 @@ pub(crate) mod tests {
     async fn who_can_catch_up_is_not_kept_from_it() {
         for (rate, takes) in [(20, 21), (20, 30), (40, 90), (3, 4)] {
             let speed = World::new(rate * MIB, takes * MIB).speed().await;
-            let wanted = takes.min((rate * 7 / 4).max(16));
+            let wanted = takes.min((rate * 3 / 2).max(16));
             assert_near(speed, wanted * MIB);
         }
     }
@@ -273,7 +274,7 @@ pub(crate) mod tests {
     async fn a_large_snapshot_arrives_before_the_log_has_grown_too_long() {
         let world = World::new(12 * MIB, 1000 * MIB);
         let mut past = world.pace.snapshot();
-        for _ in 0..8 << 10 {
+        for _ in 0..6 << 10 {
             world.part(&mut past).await;
         }
         assert!(world.written() < 1000 * MIB, "{}", world.written() / MIB);

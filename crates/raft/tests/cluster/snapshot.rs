@@ -86,8 +86,7 @@ async fn one_snapshot_is_enough_however_much_is_written_meanwhile() {
     fn steady(config: &mut Config) {
         SHORT_LOG(config);
         // Another leader would send another snapshot.
-        config.election = Duration::from_secs(5);
-        config.heartbeat = Duration::from_millis(50);
+        config.election = Duration::from_secs(2);
     }
     let mut cluster = Cluster::new(3, steady).await;
     let away = cluster.follower().await;
