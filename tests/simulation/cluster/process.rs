@@ -72,8 +72,6 @@ impl Process {
             pre_vote: settings.pre_vote,
             log_proposals_max: settings.log_proposals.0,
             log_proposals_keep: settings.log_proposals.1,
-            // Some hold back what others are sent, and some do not.
-            catch_up_bytes_min: settings.segment_bytes,
             store: settings.store.clone(),
             wal: catena_wal::Options {
                 segment_bytes: settings.segment_bytes,
