@@ -20,7 +20,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         };
         shared.consensus.snapshot(last).await;
         let peers = shared.consensus.status().peers;
-        let needed = |upto| shared.machine.behind.needed(upto, &peers);
+        let needed = |upto| shared.machine.behind.needed(upto, &peers, shared.now());
         let upto = shared.machine.meter.lock().snapshot_taken(needed);
         if let Some(upto) = upto {
             shared.consensus.purge(upto.min(last.index)).await;

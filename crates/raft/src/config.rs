@@ -58,6 +58,9 @@ pub struct Config {
     pub log_proposals_keep: u64,
     /// A snapshot is taken, and the log behind it dropped, after this many bytes.
     pub log_bytes_max: u64,
+    /// Bytes a second at which a member that is far behind is sent what it lacks at least, while clients write. It is more if much is
+    /// written, and as fast as the member takes it if little is.
+    pub catch_up_bytes_min: u64,
     /// Pause between two slices of a compaction: what it takes is spread, so that no write waits for more than one.
     pub compaction_pause: Duration,
     /// Bounds of the store.
@@ -88,6 +91,7 @@ impl Config {
             log_proposals_max: 10_000,
             log_proposals_keep: 5_000,
             log_bytes_max: 256 << 20,
+            catch_up_bytes_min: 16 << 20,
             compaction_pause: Duration::from_millis(10),
             store: catena_store::Options::default(),
             wal: catena_wal::Options::default(),

@@ -25,6 +25,7 @@ use crate::{
     log::Log,
     machine::{Machine, StateMachine, log_id},
     observer::Blind,
+    pace::Pace,
     sole::Sole,
     suite,
     types::{CommittedLeaderId, Entry, LogId, Payload, Prod, Vote},
@@ -80,10 +81,12 @@ async fn a_vote_counts_once_it_is_durable() {
         ..Runtime::system()
     };
     let (wal, _) = Wal::open(&runtime, dir.path(), catena_wal::Options::default()).unwrap();
+    let pace = Pace::new(runtime.clock.clone(), 16 << 20, 256 << 20);
     let mut log = Log::new(
         runtime,
         wal.clone(),
         Arc::new(Sole::new(1)),
+        Arc::new(pace),
         Arc::new(Blind),
     );
     let vote = Vote::new(7, 1);

@@ -45,6 +45,7 @@ mod method;
 mod network;
 mod node;
 mod observer;
+mod pace;
 mod pending;
 mod propose;
 mod read;

@@ -30,6 +30,7 @@ use crate::{
     behind::Behind,
     machine::SnapshotData,
     method,
+    pace::Pace,
     stop::StopCell,
     transport::AddressBook,
     types::{CommittedLeaderId, Peer, Types, Vote},
@@ -47,6 +48,8 @@ pub(crate) struct Links {
     pub(crate) removed: Arc<Notify>,
     /// Told of snapshots on their way.
     pub(crate) behind: Arc<Behind>,
+    /// How fast snapshots are sent.
+    pub(crate) pace: Arc<Pace>,
     /// A stream whose peer leaves a request unanswered for so long is given up; else the leader could never purge its log.
     pub(crate) stuck: Duration,
 }
@@ -217,15 +220,13 @@ impl<C: Types> RaftNetworkV2<C> for Link {
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         option: RPCOption,
     ) -> Result<SnapshotResponse<C>, StreamingError<C>> {
-        let behind = &self.links.behind;
-        if let Some(last) = &snapshot.meta.last_log_id {
-            behind.sending(self.to, last.index);
+        let last = snapshot.meta.last_log_id.as_ref();
+        let held = last.map(|last| self.links.behind.sending(self.to, last.index));
+        let sent = snapshot::send(self, vote, snapshot, cancel, option.hard_ttl()).await?;
+        if let Some(held) = held {
+            held.arrived(self.links.runtime.clock.now());
         }
-        let sent = snapshot::send(self, vote, snapshot, cancel, option.hard_ttl()).await;
-        if sent.is_err() {
-            behind.failed(self.to);
-        }
-        sent
+        Ok(sent)
     }
 
     async fn transfer_leader(

@@ -25,6 +25,7 @@ use crate::{
     network::Links,
     node::Inner,
     observer::OfLog,
+    pace::Pace,
     propose::{self, Proposals, Queue},
     read::{self, ReadGate, Readers},
     shared::{Rules, Shared},
@@ -54,6 +55,11 @@ pub(crate) async fn start<C: Types>(
             .tasks
             .spawn("commit", Box::pin(machine.clone().commit_loop(work))),
     ];
+    let pace = Arc::new(Pace::new(
+        runtime.clock.clone(),
+        config.catch_up_bytes_min,
+        config.log_bytes_max,
+    ));
     let links = Links {
         network: network.clone(),
         runtime: runtime.clone(),
@@ -61,6 +67,7 @@ pub(crate) async fn start<C: Types>(
         stop: stop.clone(),
         removed: machine.removed.clone(),
         behind: machine.behind.clone(),
+        pace: pace.clone(),
         stuck: 2 * config.election,
     };
     let raft = Raft::<C, StateMachine>::new(
@@ -71,6 +78,7 @@ pub(crate) async fn start<C: Types>(
             runtime.clone(),
             machine.wal.clone(),
             machine.sole.clone(),
+            pace,
             config.observer.clone(),
         ),
         StateMachine::new(machine.clone()),

@@ -19,6 +19,7 @@ use crate::{
     log::Log,
     machine::{LogBounds, LogMeter, Machine, Parts, StateMachine, Work},
     observer::Blind,
+    pace::Pace,
     stop::StopCell,
     transport::AddressBook,
     types::Prod,
@@ -44,10 +45,12 @@ impl StoreBuilder<Prod, Log, StateMachine, Guard> for Builder {
             _commit: runtime.tasks.spawn("commit", Box::pin(commit)),
             _dir: dir,
         };
+        let pace = Pace::new(runtime.clock.clone(), 16 << 20, 256 << 20);
         let log = Log::new(
             runtime,
             made.wal,
             made.machine.sole.clone(),
+            Arc::new(pace),
             Arc::new(Blind),
         );
         Ok((guard, log, StateMachine::new(made.machine)))

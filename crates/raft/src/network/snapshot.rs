@@ -59,6 +59,7 @@ async fn send_frames(
     let head = wire::encode_plain(&SnapshotHead::new(vote, meta));
     let mut duplex = link.links.network.stream(link.to, method::SNAPSHOT).await?;
     let mut dump = Dump::new(frozen, head);
+    let mut past = link.links.pace.snapshot();
     let mut unanswered = 0;
     loop {
         let (frame, rest) = blocking(&link.links.runtime, "send snapshot", move || {
@@ -68,16 +69,15 @@ async fn send_frames(
         dump = rest;
         let frame = frame.map_err(|fatal| NetError::Lost(format!("cannot read: {fatal}")))?;
         let is_last = frame.is_none();
+        let frame = frame.unwrap_or_default();
         while unanswered >= UNANSWERED_FRAMES_MAX {
             receive(link, &mut duplex, idle).await?;
             unanswered -= 1;
         }
-        let sent = timeout(
-            link.links.runtime.clock.as_ref(),
-            idle,
-            duplex.tx.send(frame.unwrap_or_default()),
-        )
-        .await;
+        past.wait().await;
+        past.goes(frame.len());
+        let clock = link.links.runtime.clock.as_ref();
+        let sent = timeout(clock, idle, duplex.tx.send(frame)).await;
         match sent {
             Some(Ok(())) => unanswered += 1,
             Some(Err(_)) => return Err(last_word(&mut duplex).await),

@@ -29,6 +29,10 @@ struct State {
     losing: HashSet<(u64, u64)>,
     /// What answers to calls on these links wait for.
     held: HashMap<(u64, u64), Arc<Semaphore>>,
+    /// What the frames of snapshots to these members wait for.
+    held_snapshots: HashMap<u64, Arc<Semaphore>>,
+    /// Snapshots that were begun, by the member that takes them.
+    snapshots: HashMap<u64, usize>,
     /// Frames to damage, one in each of the next snapshots to a member.
     rotting: HashMap<u64, VecDeque<usize>>,
 }
@@ -128,6 +132,25 @@ impl Hub {
             .unwrap_or_default()
     }
 
+    /// Holds the snapshots to a member on their way until they are let go.
+    pub(crate) fn hold_snapshots(&self, to: u64) {
+        let nothing_yet = Arc::new(Semaphore::new(0));
+        self.state.lock().held_snapshots.insert(to, nothing_yet);
+    }
+
+    /// Lets the snapshots to a member go.
+    pub(crate) fn let_snapshots_go(&self, to: u64) {
+        if let Some(held) = self.state.lock().held_snapshots.remove(&to) {
+            held.add_permits(Semaphore::MAX_PERMITS);
+        }
+    }
+
+    /// How many snapshots to a member were begun.
+    pub(crate) fn snapshots(&self, to: u64) -> usize {
+        let snapshots = &self.state.lock().snapshots;
+        snapshots.get(&to).copied().unwrap_or_default()
+    }
+
     /// Flips a bit in one frame, whose number is given, of each of the next snapshots to a member.
     pub(crate) fn damage_snapshots(&self, to: u64, frames: &[usize]) {
         let frames = frames.iter().copied().collect();
@@ -207,12 +230,16 @@ impl Network for Way {
         Box::pin(async move {
             *self.hub.state.lock().streams.entry(to).or_default() += 1;
             let service = self.hub.service(self.from, to)?;
-            let damage = match method {
+            let fate = match method {
                 SNAPSHOT => {
                     let mut state = self.hub.state.lock();
-                    state.rotting.get_mut(&to).and_then(VecDeque::pop_front)
+                    *state.snapshots.entry(to).or_default() += 1;
+                    Fate {
+                        damage: state.rotting.get_mut(&to).and_then(VecDeque::pop_front),
+                        held: state.held_snapshots.get(&to).cloned(),
+                    }
                 }
-                _ => None,
+                _ => Fate::default(),
             };
             let (ours, theirs) = {
                 let (tx, from_us) = mpsc::channel(STREAM_FRAMES_MAX);
@@ -220,8 +247,8 @@ impl Network for Way {
                 let (tx_them, from_them) = mpsc::channel(STREAM_FRAMES_MAX);
                 let (to_us, rx) = mpsc::channel(STREAM_FRAMES_MAX);
                 let (hub, there, back) = (&self.hub, (self.from, to), (to, self.from));
-                tokio::spawn(carry(hub.clone(), there, from_us, to_them, damage));
-                tokio::spawn(carry(hub.clone(), back, from_them, to_us, None));
+                tokio::spawn(carry(hub.clone(), there, from_us, to_them, fate));
+                tokio::spawn(carry(hub.clone(), back, from_them, to_us, Fate::default()));
                 let theirs = Duplex {
                     tx: tx_them,
                     rx: rx_them,
@@ -232,6 +259,15 @@ impl Network for Way {
             Ok(ours)
         })
     }
+}
+
+/// What happens to the frames of a stream.
+#[derive(Default)]
+struct Fate {
+    /// The number of the one that is damaged.
+    damage: Option<usize>,
+    /// What each of them waits for.
+    held: Option<Arc<Semaphore>>,
 }
 
 /// The frame with a bit flipped in its middle.
@@ -249,11 +285,14 @@ async fn carry(
     (from, to): (u64, u64),
     mut rx: mpsc::Receiver<Bytes>,
     tx: mpsc::Sender<Result<Bytes, NetError>>,
-    damage: Option<usize>,
+    fate: Fate,
 ) {
     let mut number = 0;
     while let Some(mut frame) = rx.recv().await {
-        if damage == Some(number) {
+        if let Some(held) = &fate.held {
+            held.acquire().await.expect("nobody closes it").forget();
+        }
+        if fate.damage == Some(number) {
             frame = damaged(&frame);
         }
         number += 1;

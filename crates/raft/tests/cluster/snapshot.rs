@@ -1,5 +1,7 @@
 //! Followers that are too far behind for the log.
 
+use std::time::Duration;
+
 use catena_raft::Config;
 use catena_store::backend::Engine;
 
@@ -75,6 +77,30 @@ async fn snapshot_that_is_damaged_on_its_way_is_not_installed() {
     .await;
     assert_eq!(cluster.hub.still_to_damage(away), 0);
     cluster.wait_equal().await;
+    cluster.shutdown().await;
+}
+
+/// The log is full several times while the snapshot travels, and yet has what comes behind it when it has arrived.
+#[tokio::test]
+async fn one_snapshot_is_enough_however_much_is_written_meanwhile() {
+    fn steady(config: &mut Config) {
+        SHORT_LOG(config);
+        // Another leader would send another snapshot.
+        config.election = Duration::from_secs(2);
+    }
+    let mut cluster = Cluster::new(3, steady).await;
+    let away = cluster.follower().await;
+    fall_behind(&mut cluster, away).await;
+    let leader = cluster.leader().await;
+    cluster.hub.hold_snapshots(away);
+    cluster.start(away).await;
+    wait_until("a snapshot on its way", || cluster.hub.snapshots(away) > 0).await;
+    for _ in 0..5 {
+        put_many(cluster.node(leader), 1000, "v").await;
+    }
+    cluster.hub.let_snapshots_go(away);
+    cluster.wait_equal().await;
+    assert_eq!(cluster.hub.snapshots(away), 1);
     cluster.shutdown().await;
 }
 
