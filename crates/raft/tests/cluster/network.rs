@@ -23,8 +23,8 @@ struct State {
     streams: HashMap<u64, usize>,
     /// Calls, by link.
     calls: HashMap<(u64, u64), usize>,
-    /// What the last call said, by caller and method.
-    said: HashMap<(u64, u32), Bytes>,
+    /// Whom the last call was for, and what it said, by caller and method.
+    said: HashMap<(u64, u32), (u64, Bytes)>,
     /// Links whose next answer is lost.
     losing: HashSet<(u64, u64)>,
     /// What answers to calls on these links wait for.
@@ -119,7 +119,17 @@ impl Hub {
 
     /// What a member said in its last call of a method.
     pub(crate) fn said(&self, from: u64, method: u32) -> Option<Bytes> {
-        self.state.lock().said.get(&(from, method)).cloned()
+        let state = self.state.lock();
+        state
+            .said
+            .get(&(from, method))
+            .map(|(_, said)| said.clone())
+    }
+
+    /// Whom a member called last with a method.
+    pub(crate) fn asked(&self, from: u64, method: u32) -> Option<u64> {
+        let state = self.state.lock();
+        state.said.get(&(from, method)).map(|(to, _)| *to)
     }
 
     /// How often somebody has tried to open a stream to a member.
@@ -206,7 +216,7 @@ impl Network for Way {
                 let mut state = self.hub.state.lock();
                 let link = (self.from, to);
                 *state.calls.entry(link).or_default() += 1;
-                state.said.insert((self.from, method), body.clone());
+                state.said.insert((self.from, method), (to, body.clone()));
                 if state.losing.remove(&link) {
                     let from = self.from;
                     tokio::spawn(async move { service.call(from, method, body).await });

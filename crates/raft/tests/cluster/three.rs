@@ -1,6 +1,6 @@
 //! Three members in health.
 
-use catena_raft::{METHOD_FREE, MoveError};
+use catena_raft::{METHOD_FREE, MoveError, Node};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -171,6 +171,53 @@ async fn a_question_for_a_read_is_an_acknowledgement_if_the_vote_in_it_is() {
         assert_eq!(answered, members == 3, "two of {members}");
         cluster.hub.isolate(leader, false);
         cluster.shutdown().await;
+    }
+}
+
+/// Number of the peer method that asks for a vote.
+const TELL_VOTE: u32 = 10;
+
+/// A leader reads by the word of one other member, where that is enough; if it is silent, by that of all, and asks another then.
+#[tokio::test]
+async fn leader_asks_one_member_and_all_if_it_is_silent() {
+    for members in [3, 5] {
+        let cluster =
+            Cluster::new(members, |config| config.election = Duration::from_secs(5)).await;
+        let leader = cluster.leader().await;
+        let node = cluster.node(leader);
+        node.propose(put("k", "v")).await.unwrap();
+        let asked = || cluster.hub.asked(leader, TELL_VOTE);
+        for _ in 0..3 {
+            node.read_index().await.unwrap();
+        }
+        let Some(first) = asked() else {
+            assert_eq!(members, 5, "nobody was asked alone");
+            cluster.shutdown().await;
+            continue;
+        };
+        assert_eq!(members, 3, "one member's word is not enough");
+        cluster.hub.isolate(first, true);
+        node.read_index().await.unwrap();
+        wait_until_read(node, || asked() != Some(first)).await;
+        cluster.hub.isolate(leader, true);
+        let alone = tokio::time::timeout(Duration::from_secs(2), node.read_index()).await;
+        assert!(!matches!(alone, Ok(Ok(()))), "a read without a quorum");
+        cluster.hub.isolate(leader, false);
+        cluster.hub.isolate(first, false);
+        cluster.shutdown().await;
+    }
+}
+
+/// Reads until it is so.
+async fn wait_until_read(node: &Node, is_so: impl Fn() -> bool) {
+    let until = tokio::time::Instant::now() + Duration::from_secs(20);
+    while !is_so() {
+        assert!(
+            tokio::time::Instant::now() < until,
+            "the silent one is still asked"
+        );
+        node.read_index().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
