@@ -133,7 +133,13 @@ impl Relay {
         cx: &Context<'_>,
         poll: impl FnOnce(&mut Context<'_>) -> Poll<T>,
     ) -> Poll<T> {
-        *self.place.task.lock() = Some(cx.waker().clone());
+        {
+            let mut task = self.place.task.lock();
+            let is_known = |task: &Waker| task.will_wake(cx.waker());
+            if !task.as_ref().is_some_and(is_known) {
+                *task = Some(cx.waker().clone());
+            }
+        }
         poll(&mut Context::from_waker(&self.waker))
     }
 }

@@ -53,4 +53,4 @@ pub use member::Members;
 pub use reader::{KvHash, RangeStream, Reader};
 pub use snapshot::Snapshot;
 pub use store::{Entry, Options, Prepared, Replaced, Store};
-pub use watch::{Delivery, DeliveryKind, InboxLoad, WatchLoad, WatchStream};
+pub use watch::{Delivery, DeliveryKind, InboxLoad, Ready, WatchLoad, WatchStream};

@@ -45,7 +45,7 @@ impl Reader {
 
     /// Position of the last applied entry.
     pub fn applied(&self) -> Option<Position> {
-        self.shared.load().ledger.applied
+        self.shared.position()
     }
 
     /// Returns once the entry at `index` is applied. Cancel-safe.

@@ -110,6 +110,11 @@ impl Shared {
         self.state.load_full()
     }
 
+    /// How far the newest state is, without taking hold of it.
+    pub(crate) fn position(&self) -> Option<Position> {
+        self.state.load().ledger.applied
+    }
+
     pub(crate) fn hub(&self) -> MutexGuard<'_, Hub> {
         self.hub.lock()
     }

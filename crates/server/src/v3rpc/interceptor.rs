@@ -31,6 +31,7 @@ use super::{
     frames::FrameReader,
     table::{Kind, Learner, RPCS, Rpc, Writing},
     unary::Answer,
+    watch,
 };
 use crate::{budget::Share, hall::Relay, metrics::Refused, server::Server};
 
@@ -136,7 +137,7 @@ impl Call {
         response: Response<Answer>,
         headers: &CallHeaders,
     ) -> Response<GrpcBody> {
-        let response = name_depth(&RPCS[self.place], response);
+        let mut response = name_depth(&RPCS[self.place], response);
         self.code = code_in(response.headers());
         let leaderless: Option<BoxFuture<'static, ()>> = match RPCS[self.place].kind {
             Kind::Unary => None,
@@ -150,14 +151,27 @@ impl Call {
             Kind::Unary => None,
             Kind::ServerStream | Kind::BidiStream => Relay::here(),
         };
-        response.map(|body| {
-            GrpcBody::new(Sent {
-                body,
-                call: self,
-                frames: FrameReader::default(),
-                leaderless,
-                relay,
-            })
+        match watch::ResponseBody::take_from(&mut response) {
+            Some(body) => response.map(|_empty| self.sent(body, leaderless, relay)),
+            None => response.map(|body| self.sent(body, leaderless, relay)),
+        }
+    }
+
+    fn sent<B>(
+        self,
+        body: B,
+        leaderless: Option<BoxFuture<'static, ()>>,
+        relay: Option<Relay>,
+    ) -> GrpcBody
+    where
+        B: Body<Data = Bytes, Error = Status> + Unpin + Send + 'static,
+    {
+        GrpcBody::new(Sent {
+            body: Some(body),
+            call: self,
+            frames: FrameReader::default(),
+            leaderless,
+            relay,
         })
     }
 }
@@ -309,18 +323,22 @@ fn too_large(length: usize, max: usize) -> Status {
 }
 
 /// A response's body: counted, and ended early if the call wants a leader and there is none any more.
-struct Sent {
-    body: Answer,
+struct Sent<B> {
+    /// None once the call was ended early.
+    body: Option<B>,
     call: Call,
     frames: FrameReader,
     leaderless: Option<BoxFuture<'static, ()>>,
     relay: Option<Relay>,
 }
 
-impl Sent {
+impl<B: Body<Data = Bytes, Error = Status> + Unpin> Sent<B> {
     /// The next frame of the handler's body.
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let body = Pin::new(&mut self.body);
+        let Some(body) = &mut self.body else {
+            return Poll::Ready(None);
+        };
+        let body = Pin::new(body);
         match &self.relay {
             Some(relay) => relay.poll(cx, |cx| body.poll_frame(cx)),
             None => body.poll_frame(cx),
@@ -336,7 +354,7 @@ impl Sent {
 
     /// Ends the stream with `status`, dropping the handler's part of it.
     fn end(&mut self, status: &Status) -> Result<Frame<Bytes>, Status> {
-        self.body = Answer::End;
+        self.body = None;
         self.leaderless = None;
         self.call.code = Some(status.code());
         let mut trailers = HeaderMap::new();
@@ -345,7 +363,7 @@ impl Sent {
     }
 }
 
-impl Body for Sent {
+impl<B: Body<Data = Bytes, Error = Status> + Unpin> Body for Sent<B> {
     type Data = Bytes;
     type Error = Status;
 
@@ -375,10 +393,11 @@ impl Body for Sent {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let empty = || SizeHint::with_exact(0);
+        self.body.as_ref().map_or_else(empty, Body::size_hint)
     }
 }

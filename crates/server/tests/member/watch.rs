@@ -296,3 +296,75 @@ async fn slow_stream_holds_nobody_up() {
         seen += slow.next().await.events.len();
     }
 }
+
+/// Streams that have the same to say are given the same bytes; none may get those of another.
+#[tokio::test]
+async fn streams_of_one_connection_each_get_what_is_theirs() {
+    const STREAMS: i64 = 40;
+    const PUTS: usize = 30;
+    let one = One::start().await;
+    one.put("k", "before").await;
+    let mut streams = Vec::new();
+    for number in 0..STREAMS {
+        let mut stream = Stream::open(&one).await;
+        let request = pb::WatchCreateRequest {
+            watch_id: number % 4,
+            prev_kv: number % 3 == 0,
+            ..watch(if number % 5 == 0 { "other" } else { "k" })
+        };
+        stream.create(request).await;
+        streams.push(stream);
+    }
+    for number in 0..PUTS {
+        one.put("k", &number.to_string()).await;
+        one.put("other", &number.to_string()).await;
+    }
+    for (number, stream) in (0..STREAMS).zip(&mut streams) {
+        let (key, before) = match number % 5 {
+            0 => ("other", None),
+            _ => ("k", Some("before".to_owned())),
+        };
+        let (mut values, mut previous) = (Vec::new(), Vec::new());
+        while values.len() < PUTS {
+            let response = stream.next().await;
+            assert_eq!(response.watch_id, number % 4);
+            for event in response.events {
+                let kv = event.kv().unwrap();
+                assert_eq!(kv.key(), key);
+                values.push(kv.value());
+                previous.push(event.prev_kv().map(|kv| kv.value()));
+            }
+        }
+        let put = |number: usize| bytes::Bytes::from(number.to_string());
+        assert_eq!(values, (0..PUTS).map(put).collect::<Vec<_>>());
+        let expected = std::iter::once(before.map(Into::into))
+            .chain((0..PUTS - 1).map(|number| Some(put(number))))
+            .map(|value| value.filter(|_| number % 3 == 0));
+        assert_eq!(previous, expected.collect::<Vec<_>>(), "stream {number}");
+    }
+}
+
+/// What has gathered for a stream is given to the connection together, piece by piece.
+#[tokio::test]
+async fn what_has_gathered_comes_whole_and_in_order() {
+    const PUTS: i64 = 300;
+    let one = One::start().await;
+    let mut stream = Stream::open(&one).await;
+    for key in ["k", "l"] {
+        stream.create(watch(key)).await;
+    }
+    let value = "v".repeat(1000);
+    let put = |number: i64| put(if number % 2 == 0 { "k" } else { "l" }, &value);
+    for number in 0..PUTS {
+        one.kv().put(put(number)).await.unwrap();
+    }
+    let mut next = [2, 3];
+    while next.iter().min() < Some(&(PUTS + 2)) {
+        let response = stream.next().await;
+        let next = &mut next[response.watch_id as usize];
+        for event in response.events {
+            assert_eq!(event.kv().unwrap().view().mod_revision, *next);
+            *next += 2;
+        }
+    }
+}

@@ -97,7 +97,10 @@ impl WatchStream {
         for batch in &stretch.batches[first..] {
             for event in batch.events() {
                 if watch.filters.pass(event.kind()) && watch.interval.contains(event.key()) {
-                    events.push(event.event(watch.prev_kv, state)?);
+                    events.push(match watch.prev_kv {
+                        true => event.with_previous(state)?,
+                        false => event.plain(),
+                    });
                     *bytes += event.bytes();
                 }
             }

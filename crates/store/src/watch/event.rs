@@ -53,6 +53,11 @@ impl Batch {
         (0..self.changes.len()).filter_map(|place| self.event(place))
     }
 
+    /// The event, if there is only one.
+    pub(crate) fn only(&self) -> Option<Occurrence<'_>> {
+        self.event(0).filter(|_| self.changes.len() == 1)
+    }
+
     /// The event in this place.
     pub(crate) fn event(&self, place: usize) -> Option<Occurrence<'_>> {
         Some(Occurrence {
@@ -82,13 +87,18 @@ impl<'a> Occurrence<'a> {
         self.change.kv.as_encoded().len() + EVENT_BYTES
     }
 
-    /// The event as a watcher gets it: with the previous pair if it wants it, unless that revision is compacted by now.
-    pub(crate) fn event(&self, prev_kv: bool, state: &State) -> Result<Event, Fatal> {
+    /// The event as most watchers get it.
+    pub(crate) fn plain(&self) -> Event {
         let encoded = &self.batch.encoded()[self.place];
-        let is_lost = self.batch.revision - 1 < state.ledger.compacted;
-        if !prev_kv || is_lost {
-            return Ok(encoded.plain.get_or_init(|| self.encode()).clone());
+        encoded.plain.get_or_init(|| self.encode()).clone()
+    }
+
+    /// The event with the previous pair, unless that revision is compacted by now.
+    pub(crate) fn with_previous(&self, state: &State) -> Result<Event, Fatal> {
+        if self.batch.revision - 1 < state.ledger.compacted {
+            return Ok(self.plain());
         }
+        let encoded = &self.batch.encoded()[self.place];
         if let Some(event) = encoded.with_previous.get() {
             return Ok(event.clone());
         }

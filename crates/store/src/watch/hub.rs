@@ -19,7 +19,7 @@ use catena_api::EventType;
 
 use super::{
     event::{Batch, Occurrence},
-    inbox::{Inbox, InboxLoad},
+    inbox::{Inbox, InboxLoad, Picked, Watcher},
     ranges::Ranges,
 };
 use crate::{
@@ -40,8 +40,7 @@ pub(super) struct Filters {
 /// A synced watcher, as the hub sees it.
 #[derive(Debug)]
 pub(super) struct Interest {
-    /// Unique over all streams and for ever.
-    pub(super) id: u64,
+    pub(super) watcher: Watcher,
     pub(super) interval: Interval,
     /// Events of earlier revisions are not wanted.
     from: i64,
@@ -92,14 +91,14 @@ impl Filters {
 
 impl Interest {
     pub(super) fn new(
-        id: u64,
+        watcher: Watcher,
         interval: Interval,
         from: i64,
         filters: Filters,
         inbox: Arc<Inbox>,
     ) -> Self {
         Self {
-            id,
+            watcher,
             interval,
             from,
             filters,
@@ -116,7 +115,12 @@ impl Interest {
     /// Strikes it off: what it got so far ends before `next`.
     fn lag(&self, next: i64) {
         self.lagging.store(true, Ordering::Relaxed);
-        self.inbox.push_lagging(self.id, next.max(self.from));
+        self.inbox.push_lagging(self.watcher, next.max(self.from));
+    }
+
+    /// Hands events to it; false if its stream has no room for them.
+    fn take(&self, batch: &Arc<Batch>, picked: Picked) -> bool {
+        self.inbox.push_events(self.watcher, batch, picked)
     }
 
     fn wants(&self, batch: &Batch, event: Occurrence<'_>) -> bool {
@@ -180,26 +184,55 @@ impl Hub {
     }
 
     fn deliver(&mut self, batch: &Arc<Batch>) {
+        let too_slow = match batch.only() {
+            Some(event) => self.deliver_one(batch, event),
+            None => self.deliver_many(batch),
+        };
+        for interest in too_slow {
+            self.remove(&interest);
+            interest.lag(batch.revision);
+        }
+    }
+
+    /// Delivers the only event of a batch; gives the watchers that have no room for it. Nobody finds it twice, so nothing need be
+    /// gathered for each of them.
+    fn deliver_one(&self, batch: &Arc<Batch>, event: Occurrence<'_>) -> Vec<Arc<Interest>> {
+        let mut too_slow = Vec::new();
+        self.interested(event, &mut |interest| {
+            if interest.wants(batch, event) && !interest.take(batch, Picked::One(0)) {
+                too_slow.push(interest.clone());
+            }
+        });
+        too_slow
+    }
+
+    /// The same for several events, of which each watcher gets its own as one.
+    fn deliver_many(&self, batch: &Arc<Batch>) -> Vec<Arc<Interest>> {
         let mut wanted: BTreeMap<u64, (Arc<Interest>, Vec<u32>)> = BTreeMap::new();
         for (place, event) in (0..).zip(batch.events()) {
-            let mut visit = |interest: &Arc<Interest>| {
+            self.interested(event, &mut |interest| {
                 if interest.wants(batch, event) {
-                    let entry = wanted.entry(interest.id);
+                    let entry = wanted.entry(interest.watcher.interest);
                     let (_, picked) = entry.or_insert_with(|| (interest.clone(), Vec::new()));
                     picked.push(place);
                 }
-            };
-            if let Some(interests) = self.keys.get(event.key()) {
-                interests.iter().for_each(&mut visit);
-            }
-            self.ranges.containing(event.key(), &mut visit);
+            });
         }
+        let mut too_slow = Vec::new();
         for (interest, picked) in wanted.into_values() {
-            if !interest.inbox.push_events(interest.id, batch, picked) {
-                self.remove(&interest);
-                interest.lag(batch.revision);
+            if !interest.take(batch, picked.into()) {
+                too_slow.push(interest);
             }
         }
+        too_slow
+    }
+
+    /// Calls `visit` for all who watch the key of an event.
+    fn interested(&self, event: Occurrence<'_>, visit: &mut dyn FnMut(&Arc<Interest>)) {
+        if let Some(interests) = self.keys.get(event.key()) {
+            interests.iter().for_each(&mut *visit);
+        }
+        self.ranges.containing(event.key(), visit);
     }
 
     /// Adds a watcher that has everything before `interest.from`, if it lacks nothing or only a little, which it gets here. False if
@@ -212,9 +245,7 @@ impl Hub {
             };
             for batch in missing {
                 let picked = interest.pick(&batch);
-                let accepted =
-                    picked.is_empty() || interest.inbox.push_events(interest.id, &batch, picked);
-                if !accepted {
+                if !picked.is_empty() && !interest.take(&batch, picked.into()) {
                     interest.lag(batch.revision);
                     return true;
                 }
@@ -235,7 +266,7 @@ impl Hub {
         match interest.interval.end {
             End::Single => {
                 if let Some(interests) = self.keys.get_mut(&interest.interval.start) {
-                    interests.retain(|other| other.id != interest.id);
+                    interests.retain(|other| other.watcher != interest.watcher);
                     if interests.is_empty() {
                         self.keys.remove(&interest.interval.start);
                     }

@@ -27,5 +27,5 @@ pub(crate) use hub::Hub;
 
 pub use delivery::{Delivery, DeliveryKind};
 pub use hub::WatchLoad;
-pub use inbox::InboxLoad;
+pub use inbox::{InboxLoad, Ready};
 pub use stream::WatchStream;

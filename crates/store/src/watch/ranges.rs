@@ -146,7 +146,8 @@ fn remove(link: Link, interest: &Interest) -> Link {
     let mut node = link?;
     match node.order(&interest.interval) {
         std::cmp::Ordering::Equal => {
-            node.interests.retain(|other| other.id != interest.id);
+            node.interests
+                .retain(|other| other.watcher != interest.watcher);
             if node.interests.is_empty() {
                 return merge(node.left, node.right);
             }
@@ -204,7 +205,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::watch::inbox::Inbox;
+    use crate::watch::inbox::{Inbox, Watcher};
 
     fn interest(id: u64, start: u8, end: u8) -> Arc<Interest> {
         let end = match end {
@@ -212,8 +213,12 @@ mod tests {
             end => Bytes::copy_from_slice(&[end]),
         };
         let interval = Interval::new(&Bytes::copy_from_slice(&[start]), &end);
+        let watcher = Watcher {
+            interest: id,
+            watch_id: 0,
+        };
         Arc::new(Interest::new(
-            id,
+            watcher,
             interval,
             0,
             Default::default(),
@@ -246,12 +251,14 @@ mod tests {
             }
             let key = [next(90) as u8];
             let mut found = Vec::new();
-            ranges.containing(&key, &mut |interest| found.push(interest.id));
+            ranges.containing(&key, &mut |interest| found.push(interest.watcher.interest));
             found.sort_unstable();
             let containing = plain
                 .iter()
                 .filter(|interest| interest.interval.contains(&key));
-            let mut expected: Vec<u64> = containing.map(|interest| interest.id).collect();
+            let mut expected: Vec<u64> = containing
+                .map(|interest| interest.watcher.interest)
+                .collect();
             expected.sort_unstable();
             assert_eq!(found, expected, "step {id}");
         }

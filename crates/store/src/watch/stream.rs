@@ -1,8 +1,10 @@
 //! The watches of one stream.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
+    future::poll_fn,
     sync::Arc,
+    task::{Context, Poll, Waker},
 };
 
 use bytes::Bytes;
@@ -12,13 +14,9 @@ use super::{
     delivery::{Delivery, DeliveryKind, header},
     event::Batch,
     hub::{Filters, Interest},
-    inbox::{Inbox, Item, Scope},
+    inbox::{Inbox, Item, Picked, Ready, Scope, Watcher},
 };
-use crate::{
-    Fatal,
-    mvcc::Interval,
-    state::{Shared, State},
-};
+use crate::{Fatal, mvcc::Interval, state::Shared};
 
 /// Watches of one stream: each costs a few hundred bytes, and nobody should make millions of them.
 const WATCHES_MAX: usize = 1 << 16;
@@ -30,14 +28,12 @@ const DUPLICATE_ID: &str = "mvcc: duplicate watch ID provided on the WatchStream
 const TOO_MANY: &str = "etcdserver: too many watches on one stream";
 const TOO_MANY_IN_ALL: &str = "etcdserver: too many watches on this member";
 
-/// The watches of one stream. The owner drives it: `create`, `cancel`, `progress`, `tick`, and `poll` whenever `ready` returns.
-/// Dropping it ends all its watches.
+/// The watches of one stream. The owner drives it: `create`, `cancel`, `progress`, `tick`, and `poll` whenever it is ready, which
+/// `poll_ready` and `ready` tell. Dropping it ends all its watches.
 pub struct WatchStream {
     pub(super) shared: Arc<Shared>,
     inbox: Arc<Inbox>,
     pub(super) watches: BTreeMap<i64, Watch>,
-    /// From the hub's ids to ours.
-    ids: HashMap<u64, i64>,
     next_auto_id: i64,
     /// Number of watches that are catching up.
     pub(super) catching: usize,
@@ -48,8 +44,8 @@ pub struct WatchStream {
 
 /// One watch.
 pub(super) struct Watch {
-    /// Its id with the hub.
-    interest: u64,
+    /// Whom the inbox names.
+    watcher: Watcher,
     pub(super) interval: Interval,
     pub(super) filters: Filters,
     /// As it was asked for; 0 = from now on.
@@ -79,7 +75,6 @@ impl WatchStream {
             shared,
             inbox: Arc::new(Inbox::new(inbox_bytes)),
             watches: BTreeMap::new(),
-            ids: HashMap::new(),
             next_auto_id: 0,
             catching: 0,
             epoch: 0,
@@ -147,19 +142,17 @@ impl WatchStream {
         };
         let mut hub = self.shared.hub();
         let revision = hub.revision();
-        let interest = hub.new_id();
+        let watcher = Watcher {
+            interest: hub.new_id(),
+            watch_id,
+        };
         let start = match request.start_revision {
             0 => revision + 1,
             start => start,
         };
         let phase = if start > revision {
-            let interest = Interest::new(
-                interest,
-                interval.clone(),
-                start,
-                filters,
-                self.inbox.clone(),
-            );
+            let inbox = self.inbox.clone();
+            let interest = Interest::new(watcher, interval.clone(), start, filters, inbox);
             let interest = Arc::new(interest);
             hub.join(&interest);
             Phase::Synced(interest)
@@ -169,9 +162,8 @@ impl WatchStream {
             Phase::Catching { next: start }
         };
         drop(hub);
-        self.ids.insert(interest, watch_id);
         let watch = Watch {
-            interest,
+            watcher,
             interval,
             filters,
             start: request.start_revision,
@@ -188,7 +180,6 @@ impl WatchStream {
     /// Cancels a watch; `None` if there is none with this id.
     pub fn cancel(&mut self, watch_id: i64) -> Option<pb::WatchResponse> {
         let watch = self.watches.remove(&watch_id)?;
-        self.ids.remove(&watch.interest);
         let mut hub = self.shared.hub();
         hub.dismiss(1);
         match &watch.phase {
@@ -228,7 +219,7 @@ impl WatchStream {
             let had_events = std::mem::take(&mut watch.had_events);
             if !had_events && watch.is_served(revision) {
                 self.inbox
-                    .push_progress(Scope::Watcher(watch.interest), revision);
+                    .push_progress(Scope::Watcher(watch.watcher), revision);
             }
         }
     }
@@ -245,13 +236,11 @@ impl WatchStream {
 
     /// What is due, about `bytes_max` of it (at least one delivery if any is due). May read history from the engine.
     pub fn poll(&mut self, bytes_max: usize) -> Result<Vec<Delivery>, Fatal> {
-        let items = self.inbox.drain(bytes_max.max(1));
-        let state = self.shared.load();
-        let mut deliveries = Vec::new();
-        let mut bytes = 0;
+        let mut items = Vec::new();
+        let bytes = self.inbox.drain(bytes_max.max(1), &mut items);
+        let mut deliveries = Vec::with_capacity(items.len());
         for item in items {
-            bytes += item.bytes();
-            deliveries.extend(self.deliver(item, &state)?);
+            deliveries.extend(self.deliver(item)?);
         }
         if self.catching > 0 {
             self.catch_up(bytes_max.saturating_sub(bytes), &mut deliveries)?;
@@ -259,18 +248,18 @@ impl WatchStream {
         Ok(deliveries)
     }
 
-    fn deliver(&mut self, item: Item, state: &State) -> Result<Option<Delivery>, Fatal> {
+    fn deliver(&mut self, item: Item) -> Result<Option<Delivery>, Fatal> {
         match item {
             Item::Events {
-                interest,
+                watcher,
                 batch,
                 picked,
-            } => match self.watch_of(interest) {
-                Some((watch_id, watch)) => live(watch_id, watch, &batch, &picked, state).map(Some),
+            } => match watch_of(&mut self.watches, watcher) {
+                Some(watch) => live(watch, &batch, &picked, &self.shared).map(Some),
                 None => Ok(None),
             },
-            Item::Lagging { interest, next } => {
-                if let Some((_, watch)) = self.watch_of(interest) {
+            Item::Lagging { watcher, next } => {
+                if let Some(watch) = watch_of(&mut self.watches, watcher) {
                     watch.phase = Phase::Catching { next };
                     self.catching += 1;
                 }
@@ -279,7 +268,10 @@ impl WatchStream {
             Item::Progress { scope, revision } => {
                 let watch_id = match scope {
                     Scope::Stream { epoch } => (epoch == self.epoch).then_some(-1),
-                    Scope::Watcher(interest) => self.watch_of(interest).map(|(id, _)| id),
+                    Scope::Watcher(watcher) => {
+                        let watch = watch_of(&mut self.watches, watcher);
+                        watch.map(|watch| watch.watcher.watch_id)
+                    }
                 };
                 Ok(watch_id.map(|watch_id| Delivery {
                     watch_id,
@@ -290,15 +282,10 @@ impl WatchStream {
         }
     }
 
-    fn watch_of(&mut self, interest: u64) -> Option<(i64, &mut Watch)> {
-        let watch_id = *self.ids.get(&interest)?;
-        Some((watch_id, self.watches.get_mut(&watch_id)?))
-    }
-
     /// The watch as the hub is to see it once it has everything before `next`.
     pub(super) fn interest(&self, watch: &Watch, next: i64) -> Arc<Interest> {
         Arc::new(Interest::new(
-            watch.interest,
+            watch.watcher,
             watch.interval.clone(),
             next,
             watch.filters,
@@ -306,11 +293,28 @@ impl WatchStream {
         ))
     }
 
-    /// Returns when `poll` may have something to give. Cancel-safe.
-    pub async fn ready(&self) {
-        while self.catching == 0 && self.inbox.is_empty() {
-            self.inbox.filled().await;
+    /// What there is to do: whether `poll` may have something to give, and whether the bell has rung. If nothing, the caller is woken
+    /// for the next thing, in place of who asked before.
+    pub fn poll_ready(&self, cx: &Context<'_>) -> Poll<Ready> {
+        let ready = self.inbox.poll_ready(cx);
+        match (ready, self.catching) {
+            (_, 0) => ready,
+            (Poll::Ready(ready), _) => Poll::Ready(Ready { due: true, ..ready }),
+            (Poll::Pending, _) => Poll::Ready(Ready {
+                due: true,
+                rung: false,
+            }),
         }
+    }
+
+    /// Returns when there is something to do. Cancel-safe; of several that wait only the last one is told.
+    pub async fn ready(&self) -> Ready {
+        poll_fn(|cx| self.poll_ready(cx)).await
+    }
+
+    /// Rings when it is woken: for what the owner has to look at beside the watches, so that it need not whenever there are events.
+    pub fn bell(&self) -> Waker {
+        self.inbox.clone().into()
     }
 }
 
@@ -324,23 +328,32 @@ impl Watch {
     }
 }
 
+/// The watch, unless it was cancelled; its id may be that of another by now.
+fn watch_of(watches: &mut BTreeMap<i64, Watch>, watcher: Watcher) -> Option<&mut Watch> {
+    let watch = watches.get_mut(&watcher.watch_id)?;
+    (watch.watcher == watcher).then_some(watch)
+}
+
 /// The events of a batch that the hub picked.
 fn live(
-    watch_id: i64,
     watch: &mut Watch,
     batch: &Batch,
-    picked: &[u32],
-    state: &State,
+    picked: &Picked,
+    shared: &Shared,
 ) -> Result<Delivery, Fatal> {
     watch.had_events = true;
-    let places = picked
-        .iter()
-        .filter_map(|place| batch.event(*place as usize));
-    let events = places
-        .map(|event| event.event(watch.prev_kv, state))
-        .collect::<Result<_, Fatal>>()?;
+    let places = picked.places().iter();
+    let picked = places.filter_map(|place| batch.event(*place as usize));
+    let events = match watch.prev_kv {
+        false => picked.map(|event| event.plain()).collect(),
+        true => {
+            let state = shared.load();
+            let events = picked.map(|event| event.with_previous(&state));
+            events.collect::<Result<_, Fatal>>()?
+        }
+    };
     Ok(Delivery {
-        watch_id,
+        watch_id: watch.watcher.watch_id,
         revision: batch.revision,
         kind: DeliveryKind::Events {
             events,
