@@ -38,7 +38,7 @@ use tokio::task::coop;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::frames::HEAD_LEN;
+use super::frames;
 use crate::{error::engine_failed, metrics::GaugeGuard, server::Server};
 
 /// Events that one look at the watches takes, in bytes: enough to fill a connection's window, little enough that a client which does
@@ -148,15 +148,14 @@ fn framed(responses: Vec<pb::WatchResponse>) -> Bytes {
 
 fn encode(responses: &[pb::WatchResponse]) -> Bytes {
     let lens: Vec<usize> = responses.iter().map(Message::encoded_len).collect();
-    let bytes = lens.iter().map(|len| HEAD_LEN + len).sum();
-    let mut frames = Vec::with_capacity(bytes);
+    let bytes = lens.iter().map(|len| frames::HEAD_LEN + len).sum();
+    let mut together = Vec::with_capacity(bytes);
     for (response, len) in responses.iter().zip(lens) {
-        let len = u32::try_from(len).expect("what one look takes is not that much");
-        frames.put_u8(0);
-        frames.put_u32(len);
-        response.encode_raw(&mut frames);
+        let head = frames::head(len).expect("what one look takes is not that much");
+        together.put_slice(&head);
+        response.encode_raw(&mut together);
     }
-    frames.into()
+    together.into()
 }
 
 /// One stream of watches.
@@ -398,7 +397,7 @@ mod tests {
         let frames = encode(&responses);
         let mut rest = &frames[..];
         for response in &responses {
-            let (head, behind) = rest.split_at(HEAD_LEN);
+            let (head, behind) = rest.split_at(frames::HEAD_LEN);
             let (message, behind) = behind.split_at(response.encoded_len());
             assert_eq!(head[0], 0, "it is not compressed");
             assert_eq!(head[1..], (message.len() as u32).to_be_bytes());
