@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use mimalloc::MiMalloc;
 
-/// Most of what is allocated for a request is freed by another thread, and a large value is asked for anew each time: glibc takes a
-/// tenth more of a put and twice as much of a value of 1 MiB.
+/// Most of what is allocated for a request is freed by another thread, for which glibc takes a tenth more of a put. Not version 2: there
+/// a large block that another thread frees stays with the one that asked for it until that asks again.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 

@@ -25,7 +25,7 @@ use parking_lot::Mutex;
 
 /// How many times as fast as the log grows the past is sent, in halves: a member needs twice as long to catch up as it took to write
 /// what it lacks. To take the past in large parts costs it little more than half of what entries cost as they come, so that while it
-/// catches up it takes no more from clients than when it has.
+/// catches up it takes hardly more from clients than when it has.
 const HALVES: u128 = 3;
 
 /// Of the least rate at which the past is sent, the part that must be written for clients to need the room.
